@@ -1,0 +1,81 @@
+"""
+Everything that can go wrong, sorted by what to do about it.
+
+CryptoLakeError
+├── OperatorError          stop, exit 2    a person must change something
+│   ├── ConfigError                        a setting is missing, unknown or contradictory
+│   ├── ContractError                      a table no longer has its promised shape
+│   ├── LakeError                          the catalog or the storage cannot be used
+│   ├── QueryError                         a statement is wrong or not allowed
+│   └── SourceRefusedError                 a vendor refuses this request, now and tomorrow
+│       └── PlanLimitError                 the vendor's plan does not reach back that far
+├── TransientError         try again       the same call may succeed later
+│   ├── SourceDownError
+│   ├── CommitConflictError
+│   └── StaleWriterError                   another writer of the same stream went on
+└── BadRecordError         quarantine      one record is wrong, the run goes on
+
+Catch one of the three middle classes; the leaves exist for messages and tests.
+"""
+
+from __future__ import annotations
+
+
+class CryptoLakeError(Exception):
+    """Root of every error that CryptoLake raises on purpose."""
+
+
+class OperatorError(CryptoLakeError):
+    """Only a person can mend this: stop and say how."""
+
+
+class ConfigError(OperatorError):
+    """A setting is missing, unknown or contradictory."""
+
+
+class ContractError(OperatorError):
+    """A table does not have the shape that its contract promises."""
+
+
+class LakeError(OperatorError):
+    """The catalog or the storage under it cannot be used."""
+
+
+class QueryError(OperatorError):
+    """A statement is wrong, or does more than read."""
+
+
+class SourceRefusedError(OperatorError):
+    """A vendor understood the request and will not answer it."""
+
+
+class PlanLimitError(SourceRefusedError):
+    """The vendor's plan does not reach back as far as was asked."""
+
+
+class TransientError(CryptoLakeError):
+    """The same call may succeed later; *after* seconds, if the other side said so."""
+
+    def __init__(self, message: str, *, after: float | None = None) -> None:
+        super().__init__(message)
+        self.after = after
+
+
+class SourceDownError(TransientError):
+    """A vendor did not answer, answered nonsense, or asked us to slow down."""
+
+
+class CommitConflictError(TransientError):
+    """Another writer committed first; read the table again and retry."""
+
+
+class StaleWriterError(TransientError):
+    """Another writer of the same stream went on; read the position again."""
+
+
+class BadRecordError(CryptoLakeError):
+    """One record cannot be trusted; keep its bytes and carry on."""
+
+    def __init__(self, source: str, reason: str, payload: bytes) -> None:
+        super().__init__(f"{source}: {reason} in {payload[:120]!r}")
+        self.source, self.reason, self.payload = source, reason, payload
