@@ -1,0 +1,1 @@
+"""Alternative.me: the Crypto Fear & Greed Index."""

@@ -1,0 +1,1 @@
+"""CoinGecko: prices, market capitalisations and volumes of coins."""
