@@ -1,0 +1,1 @@
+"""Planted faults, each found by the check meant for it."""

@@ -1,0 +1,1 @@
+"""Contract checks: compiled, run, and held against past runs."""
