@@ -1,0 +1,9 @@
+"""
+Refine the lake: bronze to silver to gold, by one dbt project.
+
+===================  =================================================================
+`dbt/`               the project: models, their tests, and the macros that engines differ in
+`run.py`             `Transform`: run the project in this process
+`iceberg_plugin.py`  what dbt-duckdb loads: shows dbt the lake's tables, commits what models select
+===================  =================================================================
+"""

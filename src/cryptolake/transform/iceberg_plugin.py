@@ -1,0 +1,128 @@
+"""
+The dbt-duckdb plugin: the lake's tables as views, and what models select merged into Iceberg.
+
+dbt loads it by the name in `profiles.yml`; `serving` says which lake it works on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from dbt.adapters.duckdb.plugins import BasePlugin
+
+from cryptolake.errors import CryptoLakeError, OperatorError
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+    from dbt.adapters.duckdb.utils import TargetConfig
+    from pyiceberg.table import Table
+
+    from cryptolake.lake import Committed, Lake
+
+IS_GONE = "is_gone"
+"""A model's row that has this column true leaves the table."""
+
+
+@dataclass
+class Session:
+    """One dbt run: the *lake* it works on, the *tables* of it that dbt sees, and what came of it."""
+
+    lake: Lake
+    tables: Mapping[str, Table]
+    committed: dict[str, Committed] = field(default_factory=dict)
+    failed: dict[str, CryptoLakeError] = field(default_factory=dict)
+
+    @property
+    def built(self) -> list[str]:
+        """The tables that a model has been built into before."""
+        return [name for name, table in self.tables.items() if table.metadata.current_snapshot_id is not None]
+
+
+_sessions: list[Session] = []
+_plugins: list[Plugin] = []
+
+
+@contextmanager
+def serving(lake: Lake, names: Sequence[str]) -> Iterator[Session]:
+    """
+    Let dbt work on the tables *names* of *lake* inside the block; one block at a time in a process.
+
+    Tables that are missing are made from their contracts.
+    """
+    session = Session(lake, {name: lake.ensure(name) for name in names})
+    _sessions.append(session)
+    try:
+        for plugin in _plugins:  # dbt keeps its connection from an earlier run
+            plugin.expose(session)
+        yield session
+    finally:
+        _sessions.remove(session)
+
+
+def _session() -> Session:
+    if not _sessions:
+        raise OperatorError("dbt was started by hand and has no lake to work on; run `cryptolake transform`")
+    return _sessions[-1]
+
+
+class Plugin(BasePlugin):
+    """Connects dbt's runs to the lake of the present session."""
+
+    def configure_connection(self, conn: duckdb.DuckDBPyConnection) -> None:
+        """Show the lake's tables on *conn*, in UTC on every cursor of it."""
+        conn.execute("set global TimeZone = 'UTC'")
+        self._connection, self._seen = conn, dict[str, str]()
+        self.expose(_session())
+        _plugins[:] = [self]
+
+    def expose(self, session: Session) -> None:
+        """Make the views of the tables of *session* that have moved anew."""
+        cursor = self._connection.cursor()
+        for name, table in session.tables.items():
+            if self._seen.get(name) != table.metadata_location:
+                session.lake.expose(cursor, name)
+                self._seen[name] = table.metadata_location
+
+    def store(self, target_config: TargetConfig) -> None:
+        """Merge what a model selects into its table, then show the table as it is now."""
+        session, name = _session(), f"{target_config.relation.schema}.{target_config.relation.identifier}"
+        cursor = self._connection.cursor()
+        rows, full = (
+            cursor.sql(target_config.config["sql"]).to_arrow_table(),
+            bool(target_config.config["full"]),
+        )
+        try:
+            if IS_GONE in rows.schema.names:
+                rows, some_left = _without_the_gone(cursor, name, rows, session.lake.contract(name).key)
+                full = full or some_left
+            if rows.num_rows or full:
+                session.committed[name] = session.lake.merge(name, rows, full=full)
+                session.lake.expose(cursor, name)
+        except CryptoLakeError as e:
+            session.failed[name] = e
+            raise
+
+
+def _without_the_gone(
+    cursor: duckdb.DuckDBPyConnection, name: str, selected: pa.Table, key: Sequence[str]
+) -> tuple[pa.Table, bool]:
+    """
+    Return the rows to merge, and whether they are to replace the whole table.
+
+    A merge takes nothing away. In the rare case that stored rows have to go, the rows to merge are
+    all that is to stay.
+    """
+    cursor.register("selected", selected)
+    on_key = " and ".join(f"t.{k} = s.{k}" for k in key)
+    arriving = f"select * exclude ({IS_GONE}) from selected where {IS_GONE} is not true"
+    leaving = (
+        f"select 1 from {name} t semi join (select * from selected where {IS_GONE}) s on {on_key} limit 1"
+    )
+    some_left = bool(cursor.sql(leaving).fetchall())
+    if some_left:
+        arriving += f" union all by name select t.* from {name} t anti join selected s on {on_key}"
+    return cursor.sql(arriving).to_arrow_table(), some_left

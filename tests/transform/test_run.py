@@ -1,0 +1,155 @@
+"""The runner works on any lake, one run at a time, and says what went wrong."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from cryptolake.clock import Clock
+from cryptolake.contracts import load_contracts
+from cryptolake.errors import ContractError, OperatorError
+from cryptolake.lake import Lake
+from cryptolake.lake.catalog import local_catalog
+from cryptolake.transform.run import PROJECT, Transform
+from tests.transform.market import NOW, Market
+
+HOLD_THE_LOCK = """
+import fcntl, sys
+lock = open(sys.argv[1], "w")
+fcntl.flock(lock, fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_without_bronze_there_is_nothing_to_do(tmp_path: Path, transform: Transform):
+    """An empty lake stays empty."""
+    with Lake.open(local_catalog(tmp_path), load_contracts(), Clock.fixed(NOW)) as lake:
+        assert transform.run(lake, now=NOW) == []
+        assert lake.tables() == []
+
+
+def test_empty_bronze_makes_empty_tables(market: Market):
+    """A run over nothing makes every table and commits nothing."""
+    market.runs()
+
+    assert set(market.snapshots().values()) == {None}
+    assert [t.num_rows for t in market.tables().values()] == [0, 0, 0, 0, 0]
+
+
+def test_gold_is_stamped_with_the_time_of_the_run(market: Market):
+    """The time comes in as an argument; rows that stay keep theirs."""
+    market.says("bitcoin", {0: 1.0})
+    market.runs()
+    market.says("bitcoin", {1: 1.0})
+
+    market.transform.run(market.lake, now=NOW + timedelta(days=1))
+
+    times = market.rows("select _loaded_at from gold.fact_market_daily order by price_date")
+    assert times == [(NOW,), (NOW + timedelta(days=1),)]
+
+
+def test_one_runner_serves_many_lakes(tmp_path: Path, market: Market):
+    """Each run sees the lake that it is given, and no other."""
+    market.says("bitcoin", {0: 1.0})
+    with Lake.open(local_catalog(tmp_path / "other"), load_contracts(), Clock.fixed(NOW)) as lake:
+        other = Market.open(lake, market.transform)
+        other.says("ethereum", {0: 2.0})
+        for m in (market, other, market):
+            m.runs()
+
+        assert [m.rows("select coin_id from gold.dim_coins") for m in (market, other)] == [
+            [("bitcoin",)],
+            [("ethereum",)],
+        ]
+
+
+def test_a_selection_runs_the_models_it_names(market: Market):
+    """The selection syntax is that of dbt."""
+    market.says("bitcoin", {0: 1.0})
+
+    assert set(market.runs(select=["+dim_dates"])) == {"daily_prices", "dim_dates"}
+
+
+@pytest.mark.parametrize("select", [["no_such_model"], ["dim_dates", "no_such_model"], ["--full-refresh"]])
+def test_an_unknown_selection_names_the_models(market: Market, select: list[str]):
+    """A model that does not exist stops the run before it begins, and the message says which there are."""
+    with pytest.raises(
+        OperatorError,
+        match=r"does not match.*dim_coins, dim_dates, fact_market_daily, daily_prices, fear_greed",
+    ):
+        market.runs(select=select)
+
+
+def test_a_failed_model_says_what_the_database_said(market: Market):
+    """The message has the model's name and the reason."""
+    market.says("bitcoin", {10**9: 1.0})
+
+    with pytest.raises(OperatorError, match=r"model daily_prices failed: .*Overflow"):
+        market.runs()
+
+
+def test_a_run_after_a_failed_one_works(tmp_path: Path, market: Market):
+    """A failure leaves nothing behind in the process."""
+    market.says("bitcoin", {10**9: 1.0})
+    with pytest.raises(OperatorError):
+        market.runs()
+    with Lake.open(local_catalog(tmp_path / "other"), load_contracts(), Clock.fixed(NOW)) as lake:
+        other = Market.open(lake, market.transform)
+        other.says("bitcoin", {0: 1.0})
+
+        assert other.runs()["fact_market_daily"].rows_added == 1
+
+
+def test_a_table_that_lost_its_shape_stops_the_run(market: Market):
+    """What differs from its contract is refused before any model runs."""
+    market.runs()
+    with market.lake.table("silver.daily_prices").update_schema() as change:
+        change.rename_column("price_usd", "price")
+
+    with pytest.raises(ContractError, match="price"):
+        market.runs()
+
+
+def test_a_test_that_does_not_hold_fails_the_run(market: Market):
+    """With tests, the project's data tests run after their models."""
+    market.says("bitcoin", {0: 1.0})
+    market.feels(0, 20, None)
+
+    with pytest.raises(OperatorError, match="test not_null_fear_greed_classification failed"):
+        market.runs(tests=True)
+
+
+def test_the_package_stays_as_it_was_installed(market: Market):
+    """Only the target path is written to, so the package may be read-only."""
+    before = {p: p.stat().st_mtime_ns for p in PROJECT.rglob("*")}
+    market.says("bitcoin", {0: 1.0})
+    market.runs()
+
+    assert {p: p.stat().st_mtime_ns for p in PROJECT.rglob("*")} == before
+
+
+def test_a_second_process_waits_for_the_first(tmp_path: Path, market: Market):
+    """Two runs for one home follow each other, and a dead process holds up none."""
+    transform = Transform(tmp_path / "dbt")
+    (tmp_path / "dbt").mkdir()
+    holder = [sys.executable, "-c", HOLD_THE_LOCK, str(tmp_path / "dbt" / "lock")]
+    with subprocess.Popen(holder, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"held\n"
+        transform.preload()
+        assert not transform._parsing.acquire(timeout=0.5)
+        other.kill()
+
+    assert {r.status for r in transform.run(market.lake, now=NOW)} == {"success"}
+
+
+def test_dbt_by_hand_says_what_to_run(transform: Transform):
+    """Without the runner there is no lake; the message names the command that has one."""
+    from cryptolake.transform.iceberg_plugin import _session
+
+    with pytest.raises(OperatorError, match="cryptolake transform"):
+        _session()
