@@ -1,0 +1,96 @@
+"""What the storage and the catalog say when they break, turned into a message that says what to do."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cryptolake.errors import LakeError
+
+DAMAGED_PARQUET = (
+    "magic bytes",
+    "too small to be a Parquet file",
+    "don't know what type",
+    "TProtocol",
+    "ecompression fail",
+)
+
+
+@contextmanager
+def explained(place: str, table: str = "the lake") -> Iterator[None]:
+    """Raise storage and catalog failures inside the block, about *table*, as `LakeError`; *place* is the warehouse."""
+    import duckdb
+    from pyiceberg.exceptions import ValidationError
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        yield
+    except DBAPIError as e:
+        raise LakeError(_catalog_message(str(e.orig), place)) from e
+    except OSError as e:
+        raise LakeError(_storage_message(e.errno, str(e), place)) from e
+    except duckdb.IOException as e:
+        raise LakeError(_storage_message(None, _first_line(e), place)) from e
+    except (
+        ValidationError,
+        UnicodeDecodeError,
+        EOFError,
+    ) as e:  # what PyIceberg says of JSON and Avro it cannot read
+        raise LakeError(_damaged(table, _first_line(e))) from e
+    except duckdb.Error as e:
+        if any(sign in str(e) for sign in DAMAGED_PARQUET):
+            raise LakeError(_damaged(table, _first_line(e))) from e
+        raise
+
+
+def _catalog_message(said: str, place: str) -> str:
+    if "disk is full" in said:
+        return _full(place)
+    if "locked" in said:
+        return f"the catalog is locked by another process ({said}); wait until it is done, then run again. Nothing was lost."
+    if "not a database" in said or "malformed" in said:
+        return (
+            f"the catalog of the lake at {place} is damaged ({said}). The data files are untouched: "
+            "restore catalog.db from a backup, or move the home away and run again to rebuild it."
+        )
+    if "readonly" in said or "unable to open" in said:
+        return f"the catalog of the lake at {place} cannot be written ({said}); check the folder's owner and permissions."
+    return f"the catalog of the lake at {place} failed: {said}"
+
+
+def _storage_message(number: int | None, said: str, place: str) -> str:
+    if number in {errno.ENOSPC, errno.EDQUOT} or "No space left" in said or "quota exceeded" in said:
+        return _full(place)
+    if number == errno.EFBIG or "File too large" in said:
+        return f"a file under {place} may not grow any more ({said}); raise the limit (`ulimit -f`). Nothing that was committed is lost."
+    if (
+        number in {errno.EACCES, errno.EPERM, errno.EROFS}
+        or "Permission denied" in said
+        or "Read-only" in said
+    ):
+        return f"the lake at {place} cannot be written ({said}); check the folder's owner and permissions, or set another `home`."
+    if number == errno.ENOENT or "No such file" in said or "No files found" in said:
+        return f"a file of the lake is gone ({said}); restore it from a backup, or rebuild the table it belongs to."
+    return f"the storage of the lake at {place} failed: {said}"
+
+
+def _damaged(table: str, said: str) -> str:
+    return f"a file of {table} is damaged ({said}); restore it from a backup, or rebuild the table it belongs to."
+
+
+def _first_line(e: Exception) -> str:
+    return " ".join(str(e).split("\n\n", maxsplit=1)[0].split())
+
+
+def _full(place: str) -> str:
+    folder = Path(place.removeprefix("file://"))
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    return (
+        f"the disk is full: {folder} has {free:,} bytes free. Nothing that was committed is lost; "
+        "free some space (`cryptolake maintain` removes files no longer needed), then run again."
+    )

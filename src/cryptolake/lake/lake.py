@@ -1,0 +1,316 @@
+"""`Lake`: the tables of one catalog, created from their contracts and committed to safely."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from datetime import datetime
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar
+
+import structlog
+
+from cryptolake.clock import Clock
+from cryptolake.contracts import Contract
+from cryptolake.contracts.schemas import iceberg_schema, partition_spec, sort_order
+from cryptolake.errors import CommitConflictError, ContractError, LakeError
+from cryptolake.lake.catalog import open_catalog
+from cryptolake.lake.commit import CREATED_WITH, Committed, Position, commit_rows, next_loaded_at
+from cryptolake.lake.evolve import VERSION, differences, evolve
+from cryptolake.lake.faults import explained
+from cryptolake.lake.maintenance import Maintained, maintain
+from cryptolake.lake.merge import delta_to, refuse_bad_keys, rows_to_write
+from cryptolake.lake.reader import Reader
+from cryptolake.lake.scan import create_view, has_deletes, plan, quoted, relation
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+    from pyiceberg.catalog import Catalog
+    from pyiceberg.table import FileScanTask, Table
+
+COMMIT_TRIES = 60
+LONGEST_PAUSE_SECONDS = 0.2
+
+T = TypeVar("T")
+log = structlog.get_logger(__name__)
+
+
+class Lake:
+    """
+    The tables of one Iceberg catalog.
+
+    Any number of processes may use one lake at once: a change is computed from one snapshot and
+    committed only if the table still has it, otherwise computed again.
+    """
+
+    def __init__(self, catalog: Catalog, contracts: Mapping[str, Contract], clock: Clock, place: str) -> None:
+        self.catalog, self.contracts, self.clock, self.place = catalog, contracts, clock, place
+
+    @classmethod
+    def open(cls, properties: Mapping[str, str], contracts: Mapping[str, Contract], clock: Clock) -> Lake:
+        """
+        Open the catalog described by the PyIceberg *properties*; see `open_catalog`.
+
+        Raises:
+            LakeError: it cannot be opened.
+        """
+        return cls(open_catalog(properties), contracts, clock, properties.get("warehouse", ""))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the catalog and of DuckDB."""
+        if "_duckdb" in self.__dict__:
+            self._duckdb.close()
+        self.catalog.close()
+
+    @cached_property
+    def _duckdb(self) -> duckdb.DuckDBPyConnection:
+        import duckdb
+
+        connection = duckdb.connect()
+        connection.execute("set global TimeZone = 'UTC'")
+        return connection
+
+    def tables(self) -> list[str]:
+        """Return the names of all tables, as `layer.table`, sorted."""
+        with explained(self.place):
+            return sorted(
+                ".".join(t) for ns in self.catalog.list_namespaces() for t in self.catalog.list_tables(ns)
+            )
+
+    def exists(self, name: str) -> bool:
+        """Say whether the catalog has the table *name*."""
+        with explained(self.place):
+            return self.catalog.table_exists(name)
+
+    def table(self, name: str) -> Table:
+        """
+        Return the PyIceberg table *name*.
+
+        Raises:
+            LakeError: there is none.
+        """
+        from pyiceberg.exceptions import NoSuchTableError
+
+        with explained(self.place, name):
+            try:
+                return self.catalog.load_table(name)
+            except NoSuchTableError as e:
+                raise LakeError(
+                    f"the lake at {self.place} has no table {name}; `cryptolake run` makes it"
+                ) from e
+
+    def contract(self, name: str) -> Contract:
+        """Return the contract of the table *name*; `ContractError` where there is none."""
+        if name not in self.contracts:
+            raise ContractError(f"no contract declares {name}; the tables are {', '.join(self.contracts)}")
+        return self.contracts[name]
+
+    def ensure(self, name: str) -> Table:
+        """
+        Return the table *name*, made from its contract or brought up to it.
+
+        Raises:
+            ContractError: the table differs from its contract in more than additions.
+        """
+        contract = self.contract(name)
+        if not self.exists(name):
+            self._create(contract)
+        return self._commit(name, lambda table: evolve(table, contract))
+
+    def differences(self, name: str) -> list[str]:
+        """Return where the table *name* does not follow its contract, one sentence each."""
+        return differences(self.table(name), self.contract(name))
+
+    def _create(self, contract: Contract) -> None:
+        from pyiceberg.exceptions import NamespaceAlreadyExistsError, TableAlreadyExistsError
+        from sqlalchemy.exc import IntegrityError
+
+        with explained(self.place):
+            with suppress(NamespaceAlreadyExistsError, IntegrityError):  # another process made it first
+                self.catalog.create_namespace_if_not_exists(contract.layer)
+            try:
+                self.catalog.create_table(
+                    contract.name,
+                    schema=iceberg_schema(contract),
+                    partition_spec=partition_spec(contract),
+                    sort_order=sort_order(contract),
+                    properties={**CREATED_WITH, VERSION: contract.version},
+                )
+            except TableAlreadyExistsError:
+                return
+        log.info("table.created", table=contract.name, version=contract.version)
+
+    def append(
+        self,
+        name: str,
+        rows: pa.Table,
+        *,
+        new: str = "select * from incoming",
+        within: str | None = None,
+        position: Position | None = None,
+    ) -> Committed:
+        """
+        Append *rows* to the table *name* in one snapshot; without rows or position, do nothing.
+
+        Args:
+            name: the table, as `layer.table`.
+            rows: columns of the contract; `_loaded_at` is stamped here, rising with every commit.
+            new: SQL over the relations `incoming` and `stored` that chooses the rows to append. It
+                runs again when another writer came first, so two writers never double a row.
+            within: a PyIceberg row filter that bounds `stored`.
+            position: how far a stream was read, committed with the rows.
+
+        Raises:
+            StaleWriterError: the table does not stand at the start of *position*.
+        """
+        contract = self.contract(name)
+
+        def attempt(table: Table) -> Committed:
+            cursor = self._duckdb.cursor()
+            cursor.register("incoming", rows)
+            if "stored" in new:
+                self._expose_stored(cursor, table, plan(table, within=within))
+            chosen = _conformed(cursor.sql(new + _order(contract)).to_arrow_table(), table)
+            if not chosen.num_rows and position is None:
+                return Committed()
+            loaded_at = next_loaded_at(table, self.clock.now())
+            chosen = _stamped(chosen, contract, loaded_at)
+            done = commit_rows(
+                table, chosen, retention=contract.retention, loaded_at=loaded_at, position=position
+            )
+            return Committed(rows_added=chosen.num_rows, snapshot_id=done.metadata.current_snapshot_id)
+
+        return self._commit(name, attempt)
+
+    def merge(self, name: str, rows: pa.Table, *, full: bool = False) -> Committed:
+        """
+        Bring the table *name* to hold *rows*, by the key of its contract, in one snapshot.
+
+        Only rows that differ in a column that is compared (see `Contract.compared_columns`) are
+        written, and only files that hold one of them are rewritten. Where nothing differs, nothing
+        is committed. With *full* all rows of the table are replaced and its history is kept.
+
+        Raises:
+            ContractError: a key is null or comes twice.
+        """
+        contract = self.contract(name)
+
+        def attempt(table: Table) -> Committed:
+            cursor = self._duckdb.cursor()
+            cursor.register("incoming", _conformed(rows, table))
+            if full:
+                refuse_bad_keys(cursor, contract)
+                old, added, replaced = plan(table), rows.num_rows, 0
+                self._refuse_deletes(table, old)
+                written = cursor.sql(f"select * from incoming{_order(contract)}").to_arrow_table()
+                if not rows.num_rows and not old:
+                    return Committed()
+            else:
+                delta = delta_to(
+                    cursor,
+                    contract,
+                    lambda within: self._expose_stored(cursor, table, plan(table, within=within)),
+                )
+                if not delta.rows.num_rows:
+                    return Committed()
+                old, written = rows_to_write(cursor, contract, delta, table.schema())
+                added, replaced = delta.rows.num_rows - delta.replaced, delta.replaced
+            done = commit_rows(table, _conformed(written, table), retention=contract.retention, replaced=old)
+            return Committed(added, replaced, len(old), done.metadata.current_snapshot_id)
+
+        return self._commit(name, attempt)
+
+    def reader(self, *, as_of: datetime | int | None = None, only: Collection[str] | None = None) -> Reader:
+        """
+        Return a DuckDB connection with one view a table, now or *as of* a time or a snapshot id.
+
+        With *only*, tables other than these get no view, which saves planning them.
+
+        Raises:
+            LakeError: no table has that snapshot (any more).
+        """
+        return Reader.open(self, as_of, only)
+
+    def expose(self, connection: duckdb.DuckDBPyConnection, name: str) -> None:
+        """Make `layer.table` on *connection* a view of the current rows of the table *name*."""
+        with explained(self.place):
+            create_view(connection, self.table(name))
+
+    def maintain(self, *, orphans_older_than_seconds: float, dry_run: bool) -> list[Maintained]:
+        """Compact, expire and clean every table; see `maintenance.maintain`."""
+        with explained(self.place):
+            return [
+                maintain(self, name, orphans_older_than_seconds=orphans_older_than_seconds, dry_run=dry_run)
+                for name in self.tables()
+                if name in self.contracts
+            ]
+
+    def _commit(self, name: str, attempt: Callable[[Table], T]) -> T:
+        from pyiceberg.exceptions import CommitFailedException, ValidationException
+
+        for tried in range(COMMIT_TRIES):
+            table = self.table(name)
+            try:
+                with explained(self.place, name):
+                    return attempt(table)
+            except (CommitFailedException, ValidationException) as e:
+                log.info("commit.conflict", table=name, tried=tried + 1, reason=str(e))
+                self.clock.sleep(random.uniform(0, min(LONGEST_PAUSE_SECONDS, 0.01 * 2**tried)))  # noqa: S311 (jitter)
+        raise CommitConflictError(f"{name}: {COMMIT_TRIES} times another writer committed first; run again")
+
+    def _expose_stored(
+        self, cursor: duckdb.DuckDBPyConnection, table: Table, tasks: list[FileScanTask]
+    ) -> list[FileScanTask]:
+        self._refuse_deletes(table, tasks)
+        cursor.execute(
+            f"create or replace temp view stored as select * from {relation(tasks, table.schema(), with_file=True)}"
+        )
+        return tasks
+
+    def _refuse_deletes(self, table: Table, tasks: list[FileScanTask]) -> None:
+        if has_deletes(tasks):
+            raise LakeError(
+                f"{'.'.join(table.name())} has merge-on-read deletes, which cannot be written over here; "
+                "rewrite its files with the engine that wrote them (in Spark: call system.rewrite_data_files)."
+            )
+
+
+def _order(contract: Contract) -> str:
+    return f" order by {', '.join(map(quoted, contract.sort_order))}" if contract.sort_order else ""
+
+
+def _stamped(rows: pa.Table, contract: Contract, loaded_at: datetime) -> pa.Table:
+    import pyarrow as pa
+
+    if "_loaded_at" not in contract.column_names:
+        return rows
+    kind = rows.schema.field("_loaded_at")
+    stamps = pa.repeat(pa.scalar(loaded_at, kind.type), rows.num_rows)
+    return rows.set_column(rows.schema.get_field_index("_loaded_at"), kind, stamps)
+
+
+def _conformed(rows: pa.Table, table: Table) -> pa.Table:
+    """Return *rows* in the columns, order and types of *table*; what they lack is null."""
+    import pyarrow as pa
+
+    schema = table.schema().as_arrow()
+    if unknown := sorted(set(rows.schema.names) - set(schema.names) - {"_file"}):
+        raise ContractError(f"{'.'.join(table.name())} has no columns {', '.join(unknown)}")
+    columns = [
+        rows[f.name] if f.name in rows.schema.names else pa.nulls(rows.num_rows, f.type) for f in schema
+    ]
+    try:
+        return pa.table(columns, names=schema.names).cast(schema)
+    except pa.ArrowInvalid as e:
+        raise ContractError(f"rows do not fit the columns of {'.'.join(table.name())}: {e}") from e
