@@ -207,9 +207,9 @@ def test_a_check_over_a_missing_neighbour_is_an_error_alone(lake: Lake) -> None:
 def test_of_a_table_that_lost_its_files_no_check_can_run(tmp_path: Path, lost: str) -> None:
     """The results say which file is gone, and other tables are judged."""
     build(tmp_path)
+    for file in (tmp_path / "warehouse" / "bronze" / "fear_greed" / lost).rglob("*.*"):
+        file.unlink()
     with opened(tmp_path) as lake, lake.reader() as reader:
-        for file in (tmp_path / "warehouse" / "bronze" / "fear_greed" / lost).rglob("*.*"):
-            file.unlink()
         results = run_checks(lake, reader, layers=("bronze",), coins=COINS, run_id="r", now=NOW)
     of_index = {r.check_name: r for r in results if r.table_name == INDEX}
     assert of_index["exists"].status == "passed"

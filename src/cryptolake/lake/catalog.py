@@ -86,3 +86,20 @@ def _use_wal(uri: str) -> None:
                 raise DBAPIError(statement=None, params=None, orig=e) from e
             tries_left -= 1
             time.sleep(PAUSE_SECONDS)
+
+
+def newest_metadata(catalog: Catalog, name: str) -> str | None:
+    """Return where the newest metadata of the table *name* lies; None where only loading the table tells."""
+    from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
+    from sqlalchemy import select
+
+    if not isinstance(catalog, SqlCatalog):
+        return None
+    namespace, table = name.split(".", 1)
+    wanted = select(IcebergTables.metadata_location).where(
+        IcebergTables.catalog_name == catalog.name,
+        IcebergTables.table_namespace == namespace,
+        IcebergTables.table_name == table,
+    )
+    with catalog.engine.connect() as connection:
+        return connection.scalar(wanted)

@@ -51,6 +51,7 @@ class Committed:
 
     rows_added: int = 0
     rows_replaced: int = 0
+    rows_removed: int = 0
     files_rewritten: int = 0
     snapshot_id: int | None = None
 

@@ -16,7 +16,7 @@ from cryptolake.clock import Clock
 from cryptolake.contracts import Contract
 from cryptolake.contracts.schemas import iceberg_schema, partition_spec, sort_order
 from cryptolake.errors import CommitConflictError, ContractError, LakeError
-from cryptolake.lake.catalog import open_catalog
+from cryptolake.lake.catalog import newest_metadata, open_catalog
 from cryptolake.lake.commit import CREATED_WITH, Committed, Position, commit_rows, next_loaded_at
 from cryptolake.lake.evolve import VERSION, differences, evolve
 from cryptolake.lake.faults import explained
@@ -48,6 +48,9 @@ class Lake:
 
     def __init__(self, catalog: Catalog, contracts: Mapping[str, Contract], clock: Clock, place: str) -> None:
         self.catalog, self.contracts, self.clock, self.place = catalog, contracts, clock, place
+        self.planned: dict[str, str] = {}
+        """The SQL of snapshots that were planned; see `create_view`."""
+        self._known: dict[str, Table] = {}
 
     @classmethod
     def open(cls, properties: Mapping[str, str], contracts: Mapping[str, Contract], clock: Clock) -> Lake:
@@ -101,10 +104,14 @@ class Lake:
             LakeError: there is none.
         """
         from pyiceberg.exceptions import NoSuchTableError
+        from pyiceberg.table import Table
 
         with explained(self.place, name):
             try:
-                return self.catalog.load_table(name)
+                known = self._known.get(name)
+                if known is None or known.metadata_location != newest_metadata(self.catalog, name):
+                    self._known[name] = known = self.catalog.load_table(name)
+                return Table(known.name(), known.metadata, known.metadata_location, known.io, self.catalog)
             except NoSuchTableError as e:
                 raise LakeError(
                     f"the lake at {self.place} has no table {name}; `cryptolake run` makes it"
@@ -193,43 +200,67 @@ class Lake:
 
         return self._commit(name, attempt)
 
-    def merge(self, name: str, rows: pa.Table, *, full: bool = False) -> Committed:
+    def merge(
+        self,
+        name: str,
+        rows: pa.Table,
+        *,
+        gone: pa.Table | None = None,
+        full: bool = False,
+        based_on: Table | None = None,
+    ) -> Committed:
         """
         Bring the table *name* to hold *rows*, by the key of its contract, in one snapshot.
 
         Only rows that differ in a column that is compared (see `Contract.compared_columns`) are
         written, and only files that hold one of them are rewritten. Where nothing differs, nothing
-        is committed. With *full* all rows of the table are replaced and its history is kept.
+        is committed.
+
+        Args:
+            name: the table, as `layer.table`.
+            rows: columns of the contract.
+            gone: keys of rows to take away.
+            full: replace all rows of the table; its history is kept.
+            based_on: the table that *rows* were computed from; no other may be committed to.
 
         Raises:
             ContractError: a key is null or comes twice.
+            CommitConflictError: another writer has committed since *based_on*.
         """
         contract = self.contract(name)
 
         def attempt(table: Table) -> Committed:
+            _refuse_moved(table, based_on)
             cursor = self._duckdb.cursor()
             cursor.register("incoming", _conformed(rows, table))
-            if full:
-                refuse_bad_keys(cursor, contract)
-                old, added, replaced = plan(table), rows.num_rows, 0
-                self._refuse_deletes(table, old)
-                written = cursor.sql(f"select * from incoming{_order(contract)}").to_arrow_table()
-                if not rows.num_rows and not old:
-                    return Committed()
-            else:
-                delta = delta_to(
-                    cursor,
-                    contract,
-                    lambda within: self._expose_stored(cursor, table, plan(table, within=within)),
-                )
-                if not delta.rows.num_rows:
-                    return Committed()
-                old, written = rows_to_write(cursor, contract, delta, table.schema())
-                added, replaced = delta.rows.num_rows - delta.replaced, delta.replaced
-            done = commit_rows(table, _conformed(written, table), retention=contract.retention, replaced=old)
-            return Committed(added, replaced, len(old), done.metadata.current_snapshot_id)
+            cursor.register("gone", rows.slice(0, 0) if gone is None else gone)
+            return (self._replace if full else self._change)(cursor, table, contract)
 
         return self._commit(name, attempt)
+
+    def _change(self, cursor: duckdb.DuckDBPyConnection, table: Table, contract: Contract) -> Committed:
+        """Commit how the relations `incoming` and `gone` differ from the rows of *table*."""
+        delta = delta_to(
+            cursor, contract, lambda within: self._expose_stored(cursor, table, plan(table, within=within))
+        )
+        if not delta.added + delta.replaced + delta.removed:
+            return Committed()
+        written = _conformed(rows_to_write(cursor, contract, delta, table.schema()), table)
+        done = commit_rows(table, written, retention=contract.retention, replaced=delta.files)
+        snapshot_id = done.metadata.current_snapshot_id
+        return Committed(delta.added, delta.replaced, delta.removed, len(delta.files), snapshot_id)
+
+    def _replace(self, cursor: duckdb.DuckDBPyConnection, table: Table, contract: Contract) -> Committed:
+        """Commit the relation `incoming` in place of all rows of *table*."""
+        refuse_bad_keys(cursor, contract)
+        old = plan(table)
+        self._refuse_deletes(table, old)
+        written = _conformed(cursor.sql(f"select * from incoming{_order(contract)}").to_arrow_table(), table)
+        if not written.num_rows and not old:
+            return Committed()
+        done = commit_rows(table, written, retention=contract.retention, replaced=old)
+        removed = sum(task.file.record_count for task in old)
+        return Committed(written.num_rows, 0, removed, len(old), done.metadata.current_snapshot_id)
 
     def reader(self, *, as_of: datetime | int | None = None, only: Collection[str] | None = None) -> Reader:
         """
@@ -242,10 +273,12 @@ class Lake:
         """
         return Reader.open(self, as_of, only)
 
-    def expose(self, connection: duckdb.DuckDBPyConnection, name: str) -> None:
-        """Make `layer.table` on *connection* a view of the current rows of the table *name*."""
-        with explained(self.place):
-            create_view(connection, self.table(name))
+    def expose(self, connection: duckdb.DuckDBPyConnection, name: str) -> Table:
+        """Make `layer.table` on *connection* a view of the current rows of the table *name*, and return it."""
+        table = self.table(name)
+        with explained(self.place, name):
+            create_view(connection, table, self.planned)
+        return table
 
     def maintain(self, *, orphans_older_than_seconds: float, dry_run: bool) -> list[Maintained]:
         """Compact, expire and clean every table; see `maintenance.maintain`."""
@@ -284,6 +317,13 @@ class Lake:
                 f"{'.'.join(table.name())} has merge-on-read deletes, which cannot be written over here; "
                 "rewrite its files with the engine that wrote them (in Spark: call system.rewrite_data_files)."
             )
+
+
+def _refuse_moved(table: Table, based_on: Table | None) -> None:
+    if based_on is not None and based_on.metadata.current_snapshot_id != table.metadata.current_snapshot_id:
+        raise CommitConflictError(
+            f"{'.'.join(table.name())} was changed by another process meanwhile; nothing was written, run again"
+        )
 
 
 def _order(contract: Contract) -> str:

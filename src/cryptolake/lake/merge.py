@@ -20,10 +20,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Delta:
-    """The *rows* that differ from what is stored; *replaced* of them have a stored row of their key, in *files*."""
+    """
+    How incoming rows differ from the stored ones.
 
-    rows: pa.Table
+    The relation `delta` has the *added* new rows and the *replaced* changed ones; *removed* stored
+    rows go without a successor. *files* hold a stored row that is replaced or removed.
+    """
+
+    added: int
     replaced: int
+    removed: int
     files: Sequence[FileScanTask]
 
 
@@ -33,10 +39,10 @@ def delta_to(
     expose_stored: Callable[[str | None], Sequence[FileScanTask]],
 ) -> Delta:
     """
-    Return how the relation `incoming` differs from the rows that are stored.
+    Make the relations `delta` and `touched` (keys) on *cursor*, and say how many rows there are.
 
     Args:
-        cursor: DuckDB, with `incoming` registered.
+        cursor: DuckDB, with the relations `incoming` (rows) and `gone` (keys).
         contract: names the key and the columns that are compared.
         expose_stored: makes the relation `stored` from the files within a row filter, and returns them.
 
@@ -45,29 +51,40 @@ def delta_to(
     """
     refuse_bad_keys(cursor, contract)
     tasks = expose_stored(_partition_bounds(cursor, contract))
-    same = " and ".join(_same(c) for c in contract.compared_columns)
-    rows = cursor.sql(
-        f"select s.* from incoming s anti join stored t on {on_key(contract)}{' and ' + same if same else ''}"
-    ).to_arrow_table()
-    cursor.register("delta", rows)
+    keys = ", ".join(map(quoted, contract.key))
+    if not tasks:
+        cursor.execute("create or replace temp view delta as select * from incoming")
+        [(rows,)] = cursor.execute("select count(*) from delta").fetchall()
+        return Delta(rows, 0, 0, ())
+    same = " and ".join([on_key(contract), *(_same(c) for c in contract.compared_columns)])
+    cursor.register(
+        "delta", cursor.sql(f"select s.* from incoming s anti join stored t on {same}").to_arrow_table()
+    )
+    cursor.execute(
+        f"create or replace temp table touched as select {keys}, false as is_gone from delta union all select {keys}, true from gone"
+    )
     hits = cursor.execute(
-        f"select t.{FILE_COLUMN}, count(*) from stored t semi join delta s on {on_key(contract)} group by 1"
+        f"""
+        select t.{FILE_COLUMN}, count(*) filter (where not s.is_gone), count(*) filter (where s.is_gone)
+        from stored t join touched s on {on_key(contract)} group by 1
+        """
     ).fetchall()
-    hit = {path for path, _ in hits}
-    return Delta(rows, sum(n for _, n in hits), [t for t in tasks if local_path(t.file.file_path) in hit])
+    [(rows,)] = cursor.execute("select count(*) from delta").fetchall()
+    replaced = sum(n for _, n, _ in hits)
+    hit = {path for path, _, _ in hits}
+    files = [t for t in tasks if local_path(t.file.file_path) in hit]
+    return Delta(rows - replaced, replaced, sum(n for _, _, n in hits), files)
 
 
 def rows_to_write(
     cursor: duckdb.DuckDBPyConnection, contract: Contract, delta: Delta, schema: Schema
-) -> tuple[Sequence[FileScanTask], pa.Table]:
-    """Return the files to replace, and the rows to put in their place, sorted as the contract says."""
+) -> pa.Table:
+    """Return the rows to put in place of the files of *delta*, sorted as the contract says."""
     rest = ""
     if delta.files:
-        rest = f"union all by name select t.* from {relation(delta.files, schema)} t anti join delta s on {on_key(contract)}"
+        rest = f"union all by name select t.* from {relation(delta.files, schema)} t anti join touched s on {on_key(contract)}"
     order = ", ".join(map(quoted, contract.sort_order or contract.key))
-    return delta.files, cursor.sql(
-        f"select * from (select * from delta {rest}) order by {order}"
-    ).to_arrow_table()
+    return cursor.sql(f"select * from (select * from delta {rest}) order by {order}").to_arrow_table()
 
 
 def on_key(contract: Contract) -> str:
@@ -97,12 +114,12 @@ def refuse_bad_keys(cursor: duckdb.DuckDBPyConnection, contract: Contract) -> No
 
 
 def _partition_bounds(cursor: duckdb.DuckDBPyConnection, contract: Contract) -> str | None:
-    """Return the range of `incoming` in the partitioned column as a row filter, where that is part of the key."""
+    """Return the range of `incoming` and `gone` in the partitioned column as a row filter, where that is part of the key."""
     column = next((p.column for p in contract.partitions if p.column in contract.key), None)
     if column is None:
         return None
     low, high = cursor.execute(
-        f"select min({quoted(column)}), max({quoted(column)}) from incoming"
+        f"select min(k), max(k) from (select {quoted(column)} as k from incoming union all select {quoted(column)} from gone)"
     ).fetchone() or (None, None)
     if low is None:
         return None

@@ -25,6 +25,7 @@ class Tables(Protocol):
     """What a reader needs of a lake."""
 
     place: str
+    planned: dict[str, str]
 
     def tables(self) -> list[str]:
         """Return the names of all tables."""
@@ -143,6 +144,7 @@ class Reader:
             create_view(
                 self.connection,
                 table,
+                self._lake.planned,
                 snapshot_id=snapshot_id,
                 empty=self._moment is not None and snapshot_id is None,
             )

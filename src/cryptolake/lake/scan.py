@@ -7,7 +7,7 @@ Iceberg field id, so renamed, re-added and widened columns read right in every f
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 FILE_COLUMN = "_file"
 REWRITTEN = "_without_deletes"
+PLANS_REMEMBERED = 100
 DUCKDB_TYPES = {
     "boolean": "BOOLEAN",
     "int": "INTEGER",
@@ -74,8 +75,9 @@ def relation(tasks: Sequence[FileScanTask], schema: Schema, *, with_file: bool =
     """
     columns = [(f.field_id, f.name, duckdb_type(f.field_type)) for f in schema.fields]
     if not tasks:
-        nulls = [f"cast(null as {t}) as {quoted(n)}" for _, n, t in columns]
-        return f"(select {', '.join([*nulls, *([f'cast(null as varchar) as {FILE_COLUMN}'] if with_file else [])])} where false)"
+        typed = [(n, t) for _, n, t in columns] + ([(FILE_COLUMN, "VARCHAR")] if with_file else [])
+        nulls = ", ".join(f"cast(null as {t}) as {quoted(n)}" for n, t in typed)
+        return f"(select {nulls} where false)"
     ids = ", ".join(
         f"{i}: {{'name': {text(n)}, 'type': '{t}', 'default_value': NULL}}" for i, n, t in columns
     )
@@ -92,6 +94,7 @@ def has_deletes(tasks: Sequence[FileScanTask]) -> bool:
 def create_view(
     connection: duckdb.DuckDBPyConnection,
     table: Table,
+    planned: MutableMapping[str, str],
     *,
     snapshot_id: int | None = None,
     empty: bool = False,
@@ -101,18 +104,30 @@ def create_view(
 
     A snapshot with merge-on-read deletes (another engine wrote it) is read through PyIceberg,
     which honours them, or refuses those that it does not know.
+
+    *planned* remembers the SQL of snapshots that were planned before.
     """
     namespace, name = table.name()
     view = f"{quoted(namespace)}.{quoted(name)}"
-    tasks: list[FileScanTask] = [] if empty else plan(table, snapshot_id=snapshot_id)
-    source = relation([] if has_deletes(tasks) else tasks, schema_at(table, snapshot_id))
-    if has_deletes(tasks):
+    key = f"{table.metadata_location} {snapshot_id} {empty}"
+    source = planned.get(key) or _source(table, snapshot_id, empty=empty)
+    if source is not None:
+        planned[key] = source
+        if len(planned) > PLANS_REMEMBERED:
+            del planned[next(iter(planned))]
+    else:
         rows = _rows_less_deletes(table, snapshot_id)  # noqa: F841 (DuckDB finds it by its name)
         source = f"{quoted(REWRITTEN)}.{quoted(f'{namespace}.{name}')}"
         connection.execute(f"create schema if not exists {quoted(REWRITTEN)}")
         connection.execute(f"create or replace table {source} as select * from rows")
     connection.execute(f"create schema if not exists {quoted(namespace)}")
     connection.execute(f"create or replace view {view} as select * from {source}")
+
+
+def _source(table: Table, snapshot_id: int | None, *, empty: bool) -> str | None:
+    """Return the SQL of a snapshot's rows; None where it has merge-on-read deletes."""
+    tasks = [] if empty else plan(table, snapshot_id=snapshot_id)
+    return None if has_deletes(tasks) else relation(tasks, schema_at(table, snapshot_id))
 
 
 def _rows_less_deletes(table: Table, snapshot_id: int | None) -> pa.Table:

@@ -141,6 +141,7 @@ class PoliteClient:
             timeout=httpx2.Timeout(patience.answer_seconds, connect=patience.connect_seconds),
             # A proxy of the environment must not swallow requests to this machine.
             trust_env=url.host not in _LOOPBACK,
+            verify=url.scheme == "https",  # reading the certificates of the system takes a while
         )
         with http:
             yield cls(vendor, http, TokenBucket(requests_per_minute, clock), clock, rng, patience)

@@ -6,18 +6,18 @@ dbt loads it by the name in `profiles.yml`; `serving` says which lake it works o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import pyarrow.compute as pc
 from dbt.adapters.duckdb.plugins import BasePlugin
 
 from cryptolake.errors import CryptoLakeError, OperatorError
 
 if TYPE_CHECKING:
     import duckdb
-    import pyarrow as pa
     from dbt.adapters.duckdb.utils import TargetConfig
     from pyiceberg.table import Table
 
@@ -29,10 +29,10 @@ IS_GONE = "is_gone"
 
 @dataclass
 class Session:
-    """One dbt run: the *lake* it works on, the *tables* of it that dbt sees, and what came of it."""
+    """One dbt run: the *lake* it works on, the *tables* of it as dbt sees them, and what came of it."""
 
     lake: Lake
-    tables: Mapping[str, Table]
+    tables: dict[str, Table]
     committed: dict[str, Committed] = field(default_factory=dict)
     failed: dict[str, CryptoLakeError] = field(default_factory=dict)
 
@@ -82,47 +82,30 @@ class Plugin(BasePlugin):
     def expose(self, session: Session) -> None:
         """Make the views of the tables of *session* that have moved anew."""
         cursor = self._connection.cursor()
-        for name, table in session.tables.items():
+        for name, table in list(session.tables.items()):
             if self._seen.get(name) != table.metadata_location:
-                session.lake.expose(cursor, name)
-                self._seen[name] = table.metadata_location
+                self._expose(session, cursor, name)
+
+    def _expose(self, session: Session, cursor: duckdb.DuckDBPyConnection, name: str) -> None:
+        session.tables[name] = table = session.lake.expose(cursor, name)
+        self._seen[name] = table.metadata_location
 
     def store(self, target_config: TargetConfig) -> None:
         """Merge what a model selects into its table, then show the table as it is now."""
         session, name = _session(), f"{target_config.relation.schema}.{target_config.relation.identifier}"
         cursor = self._connection.cursor()
-        rows, full = (
-            cursor.sql(target_config.config["sql"]).to_arrow_table(),
-            bool(target_config.config["full"]),
-        )
+        rows = cursor.sql(target_config.config["sql"]).to_arrow_table()
+        gone = None
+        if IS_GONE in rows.schema.names:
+            gone = rows.filter(pc.field(IS_GONE)).select(session.lake.contract(name).key)
+            rows = rows.filter(~pc.field(IS_GONE)).drop_columns(IS_GONE)
+        full = bool(target_config.config["full"])
         try:
-            if IS_GONE in rows.schema.names:
-                rows, some_left = _without_the_gone(cursor, name, rows, session.lake.contract(name).key)
-                full = full or some_left
-            if rows.num_rows or full:
-                session.committed[name] = session.lake.merge(name, rows, full=full)
-                session.lake.expose(cursor, name)
+            session.committed[name] = session.lake.merge(
+                name, rows, gone=gone, full=full, based_on=session.tables[name]
+            )
+            if session.committed[name].snapshot_id is not None:
+                self._expose(session, cursor, name)
         except CryptoLakeError as e:
             session.failed[name] = e
             raise
-
-
-def _without_the_gone(
-    cursor: duckdb.DuckDBPyConnection, name: str, selected: pa.Table, key: Sequence[str]
-) -> tuple[pa.Table, bool]:
-    """
-    Return the rows to merge, and whether they are to replace the whole table.
-
-    A merge takes nothing away. In the rare case that stored rows have to go, the rows to merge are
-    all that is to stay.
-    """
-    cursor.register("selected", selected)
-    on_key = " and ".join(f"t.{k} = s.{k}" for k in key)
-    arriving = f"select * exclude ({IS_GONE}) from selected where {IS_GONE} is not true"
-    leaving = (
-        f"select 1 from {name} t semi join (select * from selected where {IS_GONE}) s on {on_key} limit 1"
-    )
-    some_left = bool(cursor.sql(leaving).fetchall())
-    if some_left:
-        arriving += f" union all by name select t.* from {name} t anti join selected s on {on_key}"
-    return cursor.sql(arriving).to_arrow_table(), some_left

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 
-from cryptolake.errors import OperatorError
+from cryptolake.errors import CommitConflictError, OperatorError
 
 if TYPE_CHECKING:
     from dbt.artifacts.schemas.run import RunExecutionResult
@@ -29,6 +29,8 @@ QUIET = (
     *("--no-write-json", "--no-populate-cache", "--static-parser"),
     *("--warn-error-options", json.dumps({"error": ["NoNodesForSelectionCriteria"]})),
 )
+TRIES = 3
+"""How often models are run when other processes commit to their tables meanwhile."""
 NOTHING_SELECTED = "does not match any enabled nodes"
 
 log = structlog.get_logger(__name__)
@@ -44,6 +46,7 @@ class ModelRun:
     name: str
     rows_added: int
     rows_replaced: int
+    rows_removed: int
     files_rewritten: int
     seconds: float
     status: str
@@ -100,9 +103,16 @@ class Transform:
         models = sorted(f"{n.schema}.{n.name}" for n in manifest.nodes.values() if n.resource_type == "model")
         if not any(lake.exists(name) for name in sources):
             return []
-        with _dbt_is_running, self._alone(), serving(lake, [*sources, *models]) as session:
-            variables = {"now": now.astimezone(UTC).isoformat(sep=" "), "built": session.built}
-            success, result, error = self._invoke([*arguments, "--vars", json.dumps(variables)], manifest)
+        for tries_left in reversed(range(TRIES)):
+            with _dbt_is_running, self._alone(), serving(lake, [*sources, *models]) as session:
+                variables = {"now": now.astimezone(UTC).isoformat(sep=" "), "built": session.built}
+                success, result, error = self._invoke([*arguments, "--vars", json.dumps(variables)], manifest)
+            if tries_left and any(isinstance(e, CommitConflictError) for e in session.failed.values()):
+                log.info(
+                    "transform.again", reason="another process committed meanwhile", tries_left=tries_left
+                )
+                continue
+            break
         for failure in session.failed.values():
             raise failure
         if error is not None:
@@ -177,6 +187,7 @@ def _model_run(result: Any, committed: Mapping[str, Committed]) -> ModelRun:
         name=result.node.name,
         rows_added=did.rows_added,
         rows_replaced=did.rows_replaced,
+        rows_removed=did.rows_removed,
         files_rewritten=did.files_rewritten,
         seconds=result.execution_time,
         status=str(result.status),

@@ -1,0 +1,23 @@
+"""
+The command line: parse, call, print. What is done, is done in the rooms below.
+
+=================  =================================================================
+`app.py`           the verbs
+`main.py`          `main()`: run the verbs; errors become one clear message and an exit status
+`options.py`       options that verbs share, and how they are read
+`follow.py`        a run as it goes: a line a step, a progress bar
+`show.py`          results of the verbs for the eye, or as JSON
+`terminal.py`      lines, tables, sparklines, JSON
+`export.py`        query results as CSV, JSON, Parquet and Arrow
+`reference.py`     the reference page of all this, for the documentation
+=================  =================================================================
+
+Exit status: 0 done, 1 a check failed or data is missing, 2 a person must change something.
+"""
+
+
+def main() -> None:
+    """Run the command line of this process, and exit."""
+    from cryptolake.cli.main import run
+
+    run()

@@ -1,0 +1,104 @@
+"""Run the verbs; errors become one clear message and an exit status."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import signal
+import sys
+import warnings
+from contextlib import suppress
+
+import structlog
+
+from cryptolake.errors import CryptoLakeError, OperatorError
+
+NEEDS_A_PERSON, MISSING = 2, 1
+SIGNALLED = 128
+GRACE_SECONDS = 10
+"""So long may a command that was stopped take to tidy up, before it is ended."""
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM arrived; *signum* says which."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+
+def run() -> None:
+    """Run the command line in `sys.argv` and exit with its status."""
+    debug = "--debug" in sys.argv
+    _configure_logging("info" if debug else "error")
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # gives memory back sooner than Arrow's own
+    stops: list[Stopped] = []
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, lambda number, _: _stop(stops, number))
+    try:
+        from cryptolake.cli.app import app
+
+        app()
+    except BaseException as e:
+        is_done = isinstance(e, SystemExit) and not e.code
+        if stops and not is_done:  # whatever libraries on the way have made of it
+            _exit_stopped(stops[0])
+        if isinstance(e, SystemExit) and isinstance(e.__context__, BrokenPipeError):
+            _let_go_of_output()
+            sys.exit(0)
+        if debug or not isinstance(e, Exception):
+            raise
+        _say(_message(e))
+        is_transient = isinstance(e, CryptoLakeError) and not isinstance(e, OperatorError)
+        sys.exit(MISSING if is_transient else NEEDS_A_PERSON)
+
+
+def _stop(stops: list[Stopped], signum: int) -> None:
+    stops.append(Stopped(signum))
+    signal.alarm(GRACE_SECONDS)
+    raise stops[-1]
+
+
+def _exit_stopped(stopped: Stopped) -> None:
+    """Exit without waiting for threads: what is on disk is whole, and a library's thread may never end."""
+    _say("stopped; nothing that was committed is lost, run again to continue")
+    with suppress(OSError):
+        sys.stdout.flush()
+    atexit._run_exitfuncs()  # noqa: SLF001 (there is no other way to exit with them and without the threads)
+    os._exit(SIGNALLED + stopped.signum)
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, CryptoLakeError):
+        return f"error: {error}"
+    return f"error: {type(error).__name__}: {error}\nThis is not expected; `--debug` shows where it happened."
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+
+
+def _let_go_of_output() -> None:
+    """Let what is still to be printed go nowhere: whoever read us has had enough."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _configure_logging(level: str) -> None:
+    """Log events with their fields to standard error: for people on a terminal, as JSON lines elsewhere."""
+    warnings.simplefilter("ignore")
+    logging.basicConfig(level=logging.CRITICAL)  # libraries say in exceptions what we have to know
+    renderer = (
+        structlog.dev.ConsoleRenderer(colors=True)
+        if sys.stderr.isatty()
+        else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+    )

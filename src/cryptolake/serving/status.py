@@ -1,0 +1,103 @@
+"""What the lake holds and how it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING
+
+from cryptolake.lake.scan import quoted
+
+if TYPE_CHECKING:
+    from cryptolake.contracts import Contract
+    from cryptolake.lake import Lake, Reader
+
+CHECKS = "quality.check_results"
+SHOWN_DAYS = 30
+
+
+@dataclass(frozen=True)
+class TableStatus:
+    """One table: *newest* is the newest date of its data, *bytes* the size of the current snapshot's files."""
+
+    table: str
+    rows: int
+    newest: date | None
+    snapshot_id: int | None
+    committed_at: datetime | None
+    bytes: int
+
+
+@dataclass(frozen=True)
+class FailingCheck:
+    """A check that did not pass the last time it ran."""
+
+    table: str
+    check: str
+    status: str
+    message: str | None
+
+
+@dataclass(frozen=True)
+class Status:
+    """The lake at a glance; *last_checked_at* is None where no check ever ran."""
+
+    tables: list[TableStatus]
+    failing: list[FailingCheck]
+    last_run_id: str | None
+    last_checked_at: datetime | None
+
+
+def status(lake: Lake) -> Status:
+    """Return what every table of *lake* holds, and the checks that did not pass when last run."""
+    with lake.reader() as reader:
+        tables = [_table_status(lake, reader, name) for name in lake.tables()]
+        if CHECKS not in reader.names:
+            return Status(tables, [], None, None)
+        failing = [FailingCheck(*row) for row in reader.rows(FAILING)]
+        newest = reader.rows(
+            f"select run_id, checked_at from {CHECKS} order by checked_at desc, _loaded_at desc limit 1"
+        )
+    run_id, checked_at = newest[0] if newest else (None, None)
+    return Status(tables, failing, run_id, checked_at)
+
+
+FAILING = f"""
+    select table_name, check_name, status, message from {CHECKS}
+    where checked_at >= (select max(checked_at) from {CHECKS}) - interval {SHOWN_DAYS} day
+    qualify row_number() over (partition by table_name, check_name order by checked_at desc, _loaded_at desc) = 1
+        and status <> 'passed'
+    order by 1, 2
+"""
+
+
+def _table_status(lake: Lake, reader: Reader, name: str) -> TableStatus:
+    table = lake.table(name)
+    snapshot = table.current_snapshot()
+    summary = snapshot.summary if snapshot else None
+    newest = None
+    if (contract := lake.contracts.get(name)) and (expression := _newest(contract)):
+        [(newest,)] = reader.rows(f"select {expression} from {name}")
+    return TableStatus(
+        table=name,
+        rows=int(summary["total-records"] or 0) if summary else 0,
+        newest=newest,
+        snapshot_id=snapshot.snapshot_id if snapshot else None,
+        committed_at=datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC) if snapshot else None,
+        bytes=int(summary["total-files-size"] or 0) if summary else 0,
+    )
+
+
+def _newest(contract: Contract) -> str | None:
+    """Return the SQL of the newest date in a table, over all its dates and times that are not lineage."""
+    found = []
+    for column in contract.columns:
+        name = quoted(column.name)
+        if column.is_lineage:
+            continue
+        if column.type in {"date", "timestamptz"}:
+            found.append(f"cast(max({name}) as date)")
+        elif (column.unit or "").endswith("since 1970-01-01 UTC"):
+            scale = 1000 if (column.unit or "").startswith("milli") else 1
+            found.append(f"cast(to_timestamp(max({name}) / {scale}) as date)")
+    return f"greatest({', '.join(found)})" if found else None

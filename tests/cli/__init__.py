@@ -1,0 +1,1 @@
+"""The command line does what it says, and says what to do when it cannot."""

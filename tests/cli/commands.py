@@ -1,0 +1,83 @@
+"""Commands as a person gives them: in this process, or in one of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from cryptolake.cli.main import run
+from cryptolake.demo import replay_variables
+from cryptolake.replay.server import ReplayServer
+
+SCRIPT = Path(sys.executable).with_name("cryptolake")
+NOON = "2024-03-16T12:00"
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command ended with and what it said."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Return its output, read as JSON."""
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True)
+class Shell:
+    """Where commands are given: *home* is the lake's, *server* stands for the vendors."""
+
+    home: Path
+    server: ReplayServer
+    captured: pytest.CaptureFixture[str] | None = None
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Return the settings of this shell, as environment variables."""
+        return {**replay_variables(self.server), "CRYPTOLAKE_HOME": str(self.home)}
+
+    def __call__(self, *arguments: str | Path, env: Mapping[str, str] | None = None) -> Said:
+        """Run a command in this process."""
+        before = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["cryptolake", *map(str, arguments)])
+            for name, value in {**self.variables, **(env or {})}.items():
+                patch.setenv(name, value)
+            if self.captured:
+                self.captured.readouterr()
+            try:
+                run()
+                status = 0
+            except SystemExit as e:
+                status = e.code
+            finally:
+                structlog.reset_defaults()
+                for number, handler in before:
+                    signal.signal(number, handler)
+        out, err = self.captured.readouterr() if self.captured else ("", "")
+        return Said(status or 0, out, err)
+
+    def run(self, *arguments: str | Path, as_of: str = NOON) -> Said:
+        """Run the daily run at noon, or another time."""
+        return self("run", "--as-of", as_of, *arguments)
+
+    def start(self, *arguments: str | Path, **options: Any) -> subprocess.Popen[str]:
+        """Start a command in a process of its own."""
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(
+            [SCRIPT, *arguments], env={**os.environ, **self.variables}, **{**pipes, **options}
+        )

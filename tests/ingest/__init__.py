@@ -1,0 +1,1 @@
+"""History is asked for where it is missing, and lands once."""
