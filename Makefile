@@ -46,8 +46,9 @@ test-fast: setup ## run the tests that take under a minute together
 	@$(PYTEST) $(PARALLEL) -m "not slow and not deep and not recordings" $(ARGS)
 
 .PHONY: test-deep
-test-deep: setup ## run the whole property and crash suites
-	@$(PYTEST) $(PARALLEL) -m deep $(ARGS)
+test-deep: setup ## run the whole property and crash suites, and record the result in docs/reference/tests.md
+	@$(PYTEST) $(PARALLEL) -m deep --junit-xml .pytest_cache/deep.xml $(ARGS)
+	@.venv/bin/python docs/record_deep.py .pytest_cache/deep.xml
 
 .PHONY: test-recordings
 test-recordings: setup ## run the tests over the original recordings in RECORDINGS
@@ -74,7 +75,7 @@ docs: setup ## write the generated pages in docs/reference
 
 .PHONY: bench
 bench: setup ## measure what the README claims; prints JSON
-	@for script in bench/bench_*.py; do .venv/bin/python "$$script"; done
+	@for script in lake transform demo; do .venv/bin/python bench/$$script.py $(ARGS); done
 
 .PHONY: build
 build: .uv-ready ## build the wheel and the source archive into dist
@@ -108,7 +109,7 @@ clean: ## remove everything that these verbs made
 .venv/.ready: pyproject.toml uv.lock | .uv-ready
 	@echo "installing the locked environment into .venv" >&2
 	@[ ! -e .venv/.stale ] || rm -rf .venv
-	@UV_PROJECT_ENVIRONMENT=.venv $(UV) sync --frozen --quiet $(if $(PYTHON),--python "$(PYTHON)")
+	@UV_PROJECT_ENVIRONMENT=.venv UV_COMPILE_BYTECODE=1 $(UV) sync --frozen --quiet $(if $(PYTHON),--python "$(PYTHON)")
 	@echo "$$PWD" > $@
 
 .venv-interop/.ready: tests/interop/requirements.txt .venv/.ready | .uv-ready

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from cryptolake.sources.coingecko.client import CoinGecko
     from cryptolake.transform.run import Transform
 
+KEPT = ("catalog.db", "warehouse")
+"""What a home with a lake has."""
+
 
 def catalog_properties(settings: Settings) -> dict[str, str]:
     """Return the PyIceberg properties of the catalog that the settings name."""
@@ -33,7 +36,10 @@ def open_lake(settings: Settings, clock: Clock) -> Lake:
     """Open the lake, and make it where there is none."""
     from cryptolake.lake import Lake
 
-    return Lake.open(catalog_properties(settings), load_contracts(), clock)
+    lake = Lake.open(catalog_properties(settings), load_contracts(), clock)
+    if not settings.catalog:
+        lake.refuse_moved()
+    return lake
 
 
 def has_lake(settings: Settings) -> bool:
@@ -44,7 +50,7 @@ def has_lake(settings: Settings) -> bool:
         LakeError: the home cannot be looked into.
     """
     try:
-        return bool(settings.catalog) or (settings.home / "catalog.db").exists()
+        return bool(settings.catalog) or any((settings.home / name).exists() for name in KEPT)
     except OSError as e:
         raise LakeError(f"the home {settings.home} cannot be read: {e.strerror}; set another `home`") from e
 

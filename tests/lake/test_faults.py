@@ -315,3 +315,26 @@ def test_errors_that_are_not_the_storage_s_pass_through(lake: Lake) -> None:
         for wrong in ("selec 1", "select * from nowhere.nothing", "select 1 + 'x'"):
             with pytest.raises(duckdb.Error):
                 reader.rows(wrong)
+
+
+def test_a_moved_lake_is_refused_before_it_touches_the_files_of_another(tmp_path: Path) -> None:
+    """Tables name their files by where they were made, so a copy would read and clean the original's."""
+    with open_lake(tmp_path / "made") as lake:
+        lake.ensure(PRICES.name)
+        lake.refuse_moved()
+    shutil.copytree(tmp_path / "made", tmp_path / "copied")
+    with open_lake(tmp_path / "copied") as lake, pytest.raises(LakeError, match="was made elsewhere"):
+        lake.refuse_moved()
+
+
+@pytest.mark.parametrize("left", ["nothing", "an empty file"])
+def test_tables_without_their_catalog_are_no_new_lake(tmp_path: Path, left: str) -> None:
+    """A lost catalog is an error that says so, not an empty lake beside the old files."""
+    with open_lake(tmp_path) as lake:
+        lake.ensure(PRICES.name)
+    for file in tmp_path.glob("catalog.db*"):
+        file.unlink()
+    if left == "an empty file":
+        (tmp_path / "catalog.db").touch()
+    with pytest.raises(LakeError, match=r"catalog.db is gone, but .* has tables"):
+        open_lake(tmp_path)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import logging
 import os
 import signal
 import sys
 import warnings
+from collections.abc import Iterator
 from contextlib import suppress
 
 import structlog
@@ -16,6 +18,7 @@ from cryptolake.errors import CryptoLakeError, OperatorError
 
 NEEDS_A_PERSON, MISSING = 2, 1
 SIGNALLED = 128
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 GRACE_SECONDS = 10
 """So long may a command that was stopped take to tidy up, before it is ended."""
 
@@ -70,9 +73,23 @@ def _exit_stopped(stopped: Stopped) -> None:
 
 
 def _message(error: Exception) -> str:
+    if any(
+        isinstance(e, OSError) and e.errno in NO_ROOM for e in _chain(error)
+    ) and "disk is full" not in str(error):
+        return (
+            f"error: the disk is full ({error}). Nothing that was committed is lost; "
+            "free some space (`cryptolake maintain` removes files no longer needed), then run again."
+        )
     if isinstance(error, CryptoLakeError):
         return f"error: {error}"
     return f"error: {type(error).__name__}: {error}\nThis is not expected; `--debug` shows where it happened."
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield *error* and the errors that it came from."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _say(line: str) -> None:

@@ -61,9 +61,9 @@ def ingest_fear_greed(
         return Ingested(TABLE, 1, 0, 0, {"fear_greed": str(e)})
     values = [v for v in answer.values if _is_within(v, span)]
     received_at = datetime.fromtimestamp(answer.received_at_ms / 1000, UTC)
+    rejected = land_rejects(lake, [(None, e) for e in answer.rejects], received_at=received_at, run_id=run_id)
     added = lake.append(TABLE, _table(values, received_at, run_id), new=NEW).rows_added
     log.info("batch.landed", table=TABLE, delivered=len(values), rows=added)
-    rejected = land_rejects(lake, [(None, e) for e in answer.rejects], received_at=received_at, run_id=run_id)
     return Ingested(TABLE, 1, added, rejected)
 
 

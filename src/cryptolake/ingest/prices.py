@@ -211,6 +211,13 @@ class _Landing:
         charts = [c for c in self.charts if c.observations or c.rejects]
         self.charts = []
         self.landed_at = self.clock.monotonic()
+        for chart in charts:  # before the rows: once these have landed, their days may not be asked for again
+            self.rows_rejected += land_rejects(
+                self.lake,
+                [(chart.coin_id, e) for e in chart.rejects],
+                received_at=_time(chart),
+                run_id=self.run_id,
+            )
         if rows := sum(len(c.observations) for c in charts):
             stamps = [o.timestamp_ms for c in charts for o in c.observations]
             within = f"timestamp_ms >= {min(stamps)} and timestamp_ms <= {max(stamps)}"
@@ -219,13 +226,6 @@ class _Landing:
             ).rows_added
             self.rows_added += added
             log.info("batch.landed", table=TABLE, coins=len(charts), delivered=rows, rows=added)
-        for chart in charts:
-            self.rows_rejected += land_rejects(
-                self.lake,
-                [(chart.coin_id, e) for e in chart.rejects],
-                received_at=_time(chart),
-                run_id=self.run_id,
-            )
 
 
 def _table(charts: Sequence[MarketChart], rows: int, run_id: str) -> pa.Table:

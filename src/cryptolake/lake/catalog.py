@@ -47,11 +47,23 @@ def open_catalog(properties: Mapping[str, str]) -> Catalog:
         if props.get("uri", "").startswith(SQLITE):
             if "?" not in props["uri"]:
                 props["uri"] += f"?timeout={BUSY_SECONDS}"
+            _refuse_lost_catalog(props["uri"], place)
             _use_wal(props["uri"])
         try:
             return _loaded(props)
         except (ValueError, NotImplementedError) as e:
             raise LakeError(f"the catalog settings are not usable: {e}") from e
+
+
+def _refuse_lost_catalog(uri: str, place: str) -> None:
+    """Raise `LakeError` where tables lie in the warehouse, but the SQLite catalog that names them is gone."""
+    path = Path(unquote(uri.removeprefix(SQLITE).partition("?")[0]))
+    is_new = not path.exists() or path.stat().st_size == 0
+    if is_new and next(Path(place.removeprefix("file://")).glob("*/*/metadata/*.metadata.json"), None):
+        raise LakeError(
+            f"the catalog {path} is gone, but {place} has tables: restore it from a backup, "
+            "or move the home away and run again to build a new lake"
+        )
 
 
 def _loaded(props: Mapping[str, str]) -> Catalog:

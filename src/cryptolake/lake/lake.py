@@ -117,6 +117,22 @@ class Lake:
                     f"the lake at {self.place} has no table {name}; `cryptolake run` makes it"
                 ) from e
 
+    def refuse_moved(self) -> None:
+        """
+        Refuse a lake of local files that lies elsewhere than where it was made: its files are named by that place.
+
+        Raises:
+            LakeError: it was moved or copied.
+        """
+        here = self.place.rstrip("/") + "/"
+        for name in self.tables():
+            there = newest_metadata(self.catalog, name) or here
+            if not there.startswith(here):
+                raise LakeError(
+                    f"the lake at {here} was made elsewhere, and its tables still name that place ({there}): "
+                    "move it back there, or build a new one with `cryptolake run`"
+                )
+
     def contract(self, name: str) -> Contract:
         """Return the contract of the table *name*; `ContractError` where there is none."""
         if name not in self.contracts:

@@ -126,7 +126,7 @@ def create_view(
 
 def _source(table: Table, snapshot_id: int | None, *, empty: bool) -> str | None:
     """Return the SQL of a snapshot's rows; None where it has merge-on-read deletes."""
-    tasks = [] if empty else plan(table, snapshot_id=snapshot_id)
+    tasks: list[FileScanTask] = [] if empty else plan(table, snapshot_id=snapshot_id)
     return None if has_deletes(tasks) else relation(tasks, schema_at(table, snapshot_id))
 
 
