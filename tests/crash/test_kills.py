@@ -95,7 +95,7 @@ def killed_at_a_file(process: subprocess.Popen[str], home: Path, nth: int) -> bo
 
 def files_under(home: Path) -> set[str]:
     """Return the paths of all files of the warehouse."""
-    return {os.path.join(folder, f) for folder, _, files in os.walk(home / "warehouse") for f in files}
+    return {f"{folder}/{f}" for folder, _, files in os.walk(home / "warehouse") for f in files}
 
 
 def contents(home: Path) -> Mapping[str, object]:

@@ -12,6 +12,7 @@ from cryptolake.cli.terminal import (
     LONGEST_CELL,
     MARKS,
     column_widths,
+    command_of,
     console,
     money,
     note,
@@ -65,10 +66,14 @@ def models(runs: Sequence[ModelRun], *, as_json: bool) -> None:
         print_json(runs)
         return
     rows = [
-        [m.name, f"{m.rows_added:,}", f"{m.rows_replaced:,}", f"{m.files_rewritten:,}", f"{m.seconds:.2f} s"]
+        [
+            m.name,
+            *(f"{n:,}" for n in (m.rows_added, m.rows_replaced, m.rows_removed, m.files_rewritten)),
+            f"{m.seconds:.2f} s",
+        ]
         for m in runs
     ]
-    table(["model", "rows added>", "rows replaced>", "files rewritten>", "time>"], rows)
+    table(["model", "rows added>", "replaced>", "removed>", "files rewritten>", "time>"], rows)
 
 
 def checks(results: Sequence[CheckResult], *, as_json: bool) -> None:
@@ -152,12 +157,11 @@ def demo(played: Played) -> None:
             f"Fear & Greed on {day}: {value} ({name}). Source: Alternative.me. Prices: recorded from CoinGecko."
         )
     home = shell(played.home)
+    ours, python = (command_of(name) for name in ("cryptolake", "python"))
     note(f"\nThe lake is at {played.home}. Try:")
-    note(f"  cryptolake status --home {home}")
-    note(
-        f'  cryptolake query --home {home} "select * from gold.dim_coins order by price_range_pct desc limit 5"'
-    )
-    note(f"  python -c \"import cryptolake; print(cryptolake.connect(home='{played.home}').tables())\"")
+    note(f"  {ours} status --home {home}")
+    note(f'  {ours} query --home {home} "select * from gold.dim_coins order by price_range_pct desc limit 5"')
+    note(f"  {python} -c \"import cryptolake; print(cryptolake.connect(home='{played.home}').tables())\"")
     note(f"\n{played.seconds:.1f} s, peak memory {played.peak_bytes / 1e6:,.0f} MB")
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rich.console import Console
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -38,6 +38,16 @@ def console() -> Console:
 def note(text: str) -> None:
     """Print one plain line."""
     console().print(text, markup=False, soft_wrap=True)
+    sys.stdout.flush()
+
+
+def command_of(name: str) -> str:
+    """Return how to call a program of this environment from here: by its name where that finds it, else by its path."""
+    ours = Path(sys.executable).with_name(name)
+    found = shutil.which(name)
+    if not ours.exists() or (found and Path(found).samefile(ours)):
+        return name
+    return shell(ours.relative_to(Path.cwd()) if ours.is_relative_to(Path.cwd()) else ours)
 
 
 def print_json(value: Any) -> None:

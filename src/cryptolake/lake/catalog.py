@@ -86,7 +86,11 @@ def _use_wal(uri: str) -> None:
 
     path, _, options = uri.removeprefix(SQLITE).partition("?")
     seconds = float(parse_qs(options).get("timeout", [str(BUSY_SECONDS)])[0])
-    Path(unquote(path)).parent.mkdir(parents=True, exist_ok=True)
+    home = Path(unquote(path)).parent
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except (FileNotFoundError, FileExistsError, NotADirectoryError) as e:
+        raise LakeError(f"the folder {home} cannot be made ({e.strerror}); set another `home`") from e
     tries_left = int(seconds / PAUSE_SECONDS)
     while True:
         try:
