@@ -93,7 +93,7 @@ def on_a_terminal(
             **(env or {}),
         },
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 (no threads yet)
     )
     os.close(theirs)
     return process, ours
