@@ -52,7 +52,8 @@ def user(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(bundled_file("bitcoin-90-days"), recordings)
     lakes = folder / ".cryptolake"
     play(Settings(home=str(lakes)), recordings, lambda _: None, lambda *_: None)
-    (lakes / "catalog.db").symlink_to(lakes / FOLDER / "catalog.db")  # what `connect()` opens by itself
+    for name in ("catalog.db", "warehouse"):
+        (lakes / name).symlink_to(lakes / FOLDER / name)  # what `connect()` opens by itself
     return folder
 
 

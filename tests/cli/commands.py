@@ -81,3 +81,26 @@ class Shell:
         return subprocess.Popen(
             [SCRIPT, *arguments], env={**os.environ, **self.variables}, **{**pipes, **options}
         )
+
+
+NO_MOUNTS = 77
+"""What a script of `with_mounts` exits with if it may not mount."""
+MAY_MOUNT = (("unshare", "--map-root-user", "--mount"), ("sudo", "-n", "-E", "unshare", "--mount"))
+
+
+def with_mounts(script: str, *arguments: str | Path, env: Mapping[str, str]) -> Said:
+    """Run the shell *script*, which may mount file systems that nobody else sees and that end with it."""
+    for leave in MAY_MOUNT:
+        try:
+            done = subprocess.run(
+                [*leave, "sh", "-c", script, "sh", *arguments],
+                env={**os.environ, **env},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        except FileNotFoundError:
+            continue
+        if done.returncode != NO_MOUNTS and not done.stderr.startswith(("unshare:", "sudo:")):
+            return Said(done.returncode, done.stdout, done.stderr)
+    pytest.skip("needs leave to mount a file system: run as root, or allow user namespaces or sudo")

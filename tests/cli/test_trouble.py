@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from cryptolake.replay import faults
-from tests.cli.commands import NOON, SCRIPT, Said, Shell
+from tests.cli.commands import NOON, SCRIPT, Said, Shell, with_mounts
 from tests.replayed import Town
 
 
@@ -134,23 +134,10 @@ exec "$@"
 """
 
 
-def in_a_mount(script: str, shell: Shell, *command: str) -> Said:
-    """Run *script* with *command* where it may mount file systems of its own, which end with it."""
-    done = subprocess.run(
-        ["unshare", "--map-root-user", "--mount", "sh", "-c", script, "sh", SCRIPT, *command],
-        env={**os.environ, **shell.variables, "PLACE": str(shell.home.parent)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode == 77 or "unshare:" in done.stderr:
-        pytest.skip("needs leave to mount a file system: run as root, or allow user namespaces")
-    return Said(done.returncode, done.stdout, done.stderr)
-
-
 def test_a_home_on_a_read_only_disk_is_refused(shell):
     """The message says that it cannot be written, and where else to look."""
-    said = in_a_mount(READ_ONLY, shell, "ingest", "--as-of", NOON)
+    env = {**shell.variables, "PLACE": str(shell.home.parent)}
+    said = with_mounts(READ_ONLY, SCRIPT, "ingest", "--as-of", NOON, env=env)
     assert_explained(said, "cannot be written", "set another `home`")
 
 

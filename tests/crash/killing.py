@@ -24,6 +24,7 @@ from tests.replayed import DAY_MS, NOON, index_values, midnights, series
 SCRIPT = Path(sys.executable).with_name("cryptolake")
 COINS = ("bitcoin", "ethereum", "solana", "uniswap")
 DAYS, DAYS_TO_COME = 300, 30
+LOOK_EVERY_SECONDS = 0.001
 TWO_HOURS_MS = 2 * 3_600_000
 START = NOON.replace(hour=3)
 COMPARED = (
@@ -66,18 +67,18 @@ class Runs:
     home: Path
     server: ReplayServer
 
-    def start(self) -> subprocess.Popen[bytes]:
-        """Start a run."""
+    def start(self, output: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+        """Start a run; a pipe for its *output* has to be read, or the run waits for ever."""
         return subprocess.Popen(
             [SCRIPT, "run", "--as-of", self.server.as_of.isoformat(), "--json"],
             env={**os.environ, **replay_variables(self.server), "CRYPTOLAKE_HOME": str(self.home)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
         )
 
     def finish(self) -> None:
         """Run once, undisturbed; no check may fail."""
-        process = self.start()
+        process = self.start(subprocess.PIPE)
         out, err = process.communicate()
         assert (process.returncode, err) == (0, b""), (out + err).decode()[-3000:]
 
@@ -94,10 +95,14 @@ class Runs:
         """Start a run and kill it as soon as it has made *count* files in the warehouse; say whether it came so far."""
         before = len(self.files())
         with self.start() as process:
-            while process.poll() is None:
-                if len(self.files()) - before >= count:
-                    process.kill()
+            while len(self.files()) - before < count:
+                try:
+                    process.wait(LOOK_EVERY_SECONDS)
                     break
+                except subprocess.TimeoutExpired:
+                    continue
+            else:
+                process.kill()
         return process.returncode < 0
 
     def files(self) -> list[Path]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
@@ -23,7 +24,7 @@ from cryptolake.lake.faults import explained
 from cryptolake.lake.maintenance import Maintained, maintain
 from cryptolake.lake.merge import delta_to, refuse_bad_keys, rows_to_write
 from cryptolake.lake.reader import Reader
-from cryptolake.lake.scan import create_view, has_deletes, plan, quoted, relation
+from cryptolake.lake.scan import create_view, has_deletes, local_path, plan, quoted, relation
 
 if TYPE_CHECKING:
     import duckdb
@@ -124,10 +125,10 @@ class Lake:
         Raises:
             LakeError: it was moved or copied.
         """
-        here = self.place.rstrip("/") + "/"
+        here = Path(local_path(self.place)).resolve()
         for name in self.tables():
-            there = newest_metadata(self.catalog, name) or here
-            if not there.startswith(here):
+            there = newest_metadata(self.catalog, name) or self.place
+            if not Path(local_path(there)).resolve().is_relative_to(here):
                 raise LakeError(
                     f"the lake at {here} was made elsewhere, and its tables still name that place ({there}): "
                     "move it back there, or build a new one with `cryptolake run`"
