@@ -213,7 +213,8 @@ def test_maintenance_says_first_what_it_would_do(tmp_path, server, capfd):
     """`--dry-run` changes nothing; then files that nothing names go, once they are old enough."""
     shell = Shell(tmp_path, server, capfd)
     shell("ingest", "--as-of", NOON)
-    orphan = tmp_path / "warehouse" / "bronze" / "fear_greed" / "data" / "orphan.parquet"
+    [data] = tmp_path.glob("warehouse/bronze/fear_greed-*/data")
+    orphan = data / "orphan.parquet"
     orphan.write_bytes(b"nothing")
     four_days_ago = orphan.stat().st_mtime - 4 * 86400
     os.utime(orphan, (four_days_ago, four_days_ago))

@@ -251,6 +251,26 @@ def test_an_interrupted_ingest_continues_where_it_was(tmp_path: Path):
         assert (done.rows_added, done.failures) == (4 * POINTS, {})
 
 
+def test_an_ingest_that_ends_between_two_commits_loses_no_reject(tmp_path: Path, monkeypatch):
+    """Rejects land before the rows beside them, for once those are there their days are not asked for again."""
+    old_day = midnights(100)[0]
+    told = restated(recordings().coins["bitcoin"], old_day, None)
+    append = Lake.append
+
+    def append_and_end(self, *args, **options):
+        append(self, *args, **options)
+        raise KeyboardInterrupt
+
+    with Town.opened(tmp_path, with_coin(recordings(), "bitcoin", told)) as town:
+        monkeypatch.setattr(Lake, "append", append_and_end)
+        with pytest.raises(KeyboardInterrupt):
+            town.ingest("bitcoin")
+        monkeypatch.setattr(Lake, "append", append)
+        town.ingest("bitcoin")
+        assert town.rows("select payload from bronze.rejects") == [(f"[{old_day},null]".encode(),)]
+        assert town.rows("select count(*) from bronze.historical_prices") == [(POINTS - 1,)]
+
+
 def test_two_ingests_at_once_double_nothing(tmp_path: Path):
     """Both have their answers before either lands, and every observation is stored once."""
     with Town.opened(tmp_path) as town:

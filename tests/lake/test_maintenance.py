@@ -213,3 +213,14 @@ def test_maintenance_by_several_processes_beside_a_writer_loses_nothing(tmp_path
     with open_lake(tmp_path) as lake:
         assert held(lake, "select trade_id from bronze.trades order by 1") == [(n,) for n in range(-30, 40)]
         assert not any(stray.exists() for stray in strays)
+
+
+def test_a_renamed_table_keeps_its_files(lake: Lake) -> None:
+    """A table made anew under the old name has a folder of its own, so cleaning it removes nothing of the renamed one."""
+    lake.ensure(PRICES.name)
+    lake.merge(PRICES.name, prices("bitcoin", [0, 1]))
+    lake.catalog.rename_table(PRICES.name, "silver.kept")
+    lake.ensure(PRICES.name)
+    lake.merge(PRICES.name, prices("bitcoin", [2]))
+    lake.maintain(orphans_older_than_seconds=-60, dry_run=False)
+    assert lake.table("silver.kept").scan().to_arrow().num_rows == 2

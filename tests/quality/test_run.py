@@ -207,7 +207,7 @@ def test_a_check_over_a_missing_neighbour_is_an_error_alone(lake: Lake) -> None:
 def test_of_a_table_that_lost_its_files_no_check_can_run(tmp_path: Path, lost: str) -> None:
     """The results say which file is gone, and other tables are judged."""
     build(tmp_path)
-    for file in (tmp_path / "warehouse" / "bronze" / "fear_greed" / lost).rglob("*.*"):
+    for file in tmp_path.glob(f"warehouse/bronze/fear_greed-*/{lost}/**/*.*"):
         file.unlink()
     with opened(tmp_path) as lake, lake.reader() as reader:
         results = run_checks(lake, reader, layers=("bronze",), coins=COINS, run_id="r", now=NOW)
@@ -339,4 +339,7 @@ def test_silver_and_gold_made_by_the_book_pass_whatever_bronze_holds(seed: int, 
         refine(lake)
         present = max(run.fetched_at for run in history.runs)
         found = breaches(check(lake, layers=("silver", "gold"), now=present))
-    assert found.keys() <= {f"{FACT}.no_date_gaps"}
+    assert found.keys() <= {
+        f"{FACT}.no_date_gaps",
+        f"{DAILY}.freshness",
+    }  # the vendor's last days may be missing

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -14,7 +15,7 @@ from cryptolake.contracts import load_contracts
 from cryptolake.errors import ContractError, OperatorError
 from cryptolake.lake import Lake
 from cryptolake.lake.catalog import local_catalog
-from cryptolake.transform.run import PROJECT, Transform
+from cryptolake.transform.run import PROJECT, ModelRun, Transform
 from tests.transform.market import NOW, Market
 
 HOLD_THE_LOCK = """
@@ -134,17 +135,22 @@ def test_the_package_stays_as_it_was_installed(market: Market):
 
 
 def test_a_second_process_waits_for_the_first(tmp_path: Path, market: Market):
-    """Two runs for one home follow each other, and a dead process holds up none."""
+    """Two runs for one home follow each other, a dead process holds up none, and getting ready never waits."""
     transform = Transform(tmp_path / "dbt")
     (tmp_path / "dbt").mkdir()
     holder = [sys.executable, "-c", HOLD_THE_LOCK, str(tmp_path / "dbt" / "lock")]
     with subprocess.Popen(holder, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout.readline() == b"held\n"
-        transform.preload()
-        assert not transform._parsing.acquire(timeout=0.5)
+        transform._preload()
+        runs: list[ModelRun] = []
+        waiting = Thread(target=lambda: runs.extend(transform.run(market.lake, now=NOW)))
+        waiting.start()
+        waiting.join(timeout=0.5)
+        assert waiting.is_alive()
         other.kill()
+    waiting.join()
 
-    assert {r.status for r in transform.run(market.lake, now=NOW)} == {"success"}
+    assert {r.status for r in runs} == {"success"}
 
 
 def test_dbt_by_hand_says_what_to_run(transform: Transform):
@@ -153,3 +159,15 @@ def test_dbt_by_hand_says_what_to_run(transform: Transform):
 
     with pytest.raises(OperatorError, match="cryptolake transform"):
         _session()
+
+
+def test_variables_for_other_dbt_projects_change_nothing(market: Market, monkeypatch: pytest.MonkeyPatch):
+    """`DBT_EMPTY=1` would take every row of gold away, and `DBT_TARGET` name an engine that is not ours."""
+    market.says("bitcoin", {0: 1.0, 1: 2.0})
+    market.runs()
+    before = market.lake.table("gold.fact_market_daily").metadata.current_snapshot_id
+    for name, value in {"DBT_EMPTY": "1", "DBT_TARGET": "prod", "DBT_FULL_REFRESH": "1"}.items():
+        monkeypatch.setenv(name, value)
+    market.runs()
+
+    assert market.lake.table("gold.fact_market_daily").metadata.current_snapshot_id == before

@@ -45,6 +45,8 @@ def destination(output: Path | None, kind: Format) -> Iterator[IO[bytes]]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
+    if not output.name or output.is_dir():
+        raise QueryError(f"{output} is a folder; name a file in it")
     part = output.with_name(f".{output.name}.part")
     try:
         with part.open("wb") as file:

@@ -31,6 +31,9 @@ Full = Annotated[bool, typer.Option("--full", help="Ask for all history again.")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Log every event; show where an error happened.")]
 
+LONGEST_AGE_SECONDS = 36_500 * 86_400
+EARLIEST = datetime(2009, 1, 3, tzinfo=UTC)
+"""The first Bitcoin block; there is no data before it."""
 AGE = re.compile(r"(\d+)([smhd])")
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -71,18 +74,24 @@ def moment(text: str) -> datetime:
     """Read a time; without a zone it is UTC, without a time of day it is 00:00."""
     try:
         at = datetime.fromisoformat(text)
-        return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+        at = at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
     except (ValueError, OverflowError) as e:
         raise ConfigError(f"not a time: {text!r}; write it as in 2024-03-16 or 2024-03-16T12:00 (UTC)") from e
+    if at < EARLIEST:
+        raise ConfigError(f"{text} is before {EARLIEST:%Y-%m-%d}, when there was no data")
+    return at
 
 
 def moment_or_snapshot(text: str) -> datetime | int:
     """Read a time or a snapshot id (digits only)."""
-    return int(text) if text.isdigit() else moment(text)
+    return int(text) if text.isdecimal() else moment(text)
 
 
 def age(text: str) -> timedelta:
     """Read an age, as in 3d, 12h, 30m or 0s."""
     if not (m := AGE.fullmatch(text)):
         raise ConfigError(f"not an age: {text!r}; write it as in 3d, 12h or 30m")
-    return timedelta(seconds=int(m[1]) * SECONDS[m[2]])
+    seconds = int(m[1]) * SECONDS[m[2]]
+    if seconds > LONGEST_AGE_SECONDS:
+        raise ConfigError(f"{text} is too long; an age is at most 36500d")
+    return timedelta(seconds=seconds)

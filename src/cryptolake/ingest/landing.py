@@ -60,12 +60,14 @@ def new_deliveries(key: Sequence[str], values: Sequence[str], *, unsettled: str 
     """
     same_key = " and ".join(f"i.{c} = s.{c}" for c in key)
     differs = " or ".join(f"i.{c} is distinct from s.{c}" for c in values)
+    again = " and ".join(f"i.{c} is not distinct from t.{c}" for c in (*key, *values, "_ingested_at"))
     names = ", ".join(key)
     return f"""
         select i.* from incoming i left join (
             select s.* from stored s semi join incoming i on {same_key}
             qualify row_number() over (partition by {names} order by _ingested_at desc, _loaded_at desc, _run_id desc) = 1
         ) s on {same_key}
+        anti join stored t on {again}
         where s.{key[0]} is null or {differs} or {unsettled}
     """
 

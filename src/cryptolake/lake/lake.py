@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
+from uuid import uuid4
 
 import structlog
 
@@ -167,6 +168,7 @@ class Lake:
                 self.catalog.create_table(
                     contract.name,
                     schema=iceberg_schema(contract),
+                    location=self._new_location(contract),
                     partition_spec=partition_spec(contract),
                     sort_order=sort_order(contract),
                     properties={**CREATED_WITH, VERSION: contract.version},
@@ -174,6 +176,17 @@ class Lake:
             except TableAlreadyExistsError:
                 return
         log.info("table.created", table=contract.name, version=contract.version)
+
+    def _new_location(self, contract: Contract) -> str | None:
+        """
+        Return a folder that no other table has or had; None leaves it to the catalog.
+
+        Maintenance removes whatever in a table's folder the table does not name, so a table must
+        never share its folder: not with one of another catalog, nor with one that was renamed.
+        """
+        if not (warehouse := self.catalog.properties.get("warehouse")):
+            return None
+        return f"{warehouse.rstrip('/')}/{contract.layer}/{contract.name.split('.', 1)[1]}-{uuid4().hex[:8]}"
 
     def append(
         self,

@@ -47,6 +47,10 @@ class Moment:
     @classmethod
     def find(cls, lake: Tables, as_of: datetime | int) -> Moment:
         """Return the moment of a zoned time, or of a snapshot id of any table of *lake*."""
+        if isinstance(as_of, datetime) and as_of.tzinfo is None:
+            raise LakeError(
+                f"{as_of} has no time zone, so it is no moment; give a zoned time, as in datetime(…, tzinfo=UTC)"
+            )
         if isinstance(as_of, datetime):
             return cls((as_of.astimezone(UTC) - EPOCH) // timedelta(milliseconds=1))
         for name in lake.tables():

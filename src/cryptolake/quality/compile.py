@@ -24,19 +24,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 from cryptolake.contracts import Column, Contract
 from cryptolake.errors import ContractError
 from cryptolake.quality.check import Check, Kind, Severity, Threshold
-from cryptolake.quality.sql import literal, unknown_placeholders
+from cryptolake.quality.sql import CLOCK_SKEW, literal, unknown_placeholders
 
 if TYPE_CHECKING:
     from open_data_contract_standard.model import DataQuality, ServiceLevelAgreementProperty
 
 NONE = Threshold.exactly(0)
-CLOCK_SKEW_MS = 600_000
+CLOCK_SKEW_MS = CLOCK_SKEW // timedelta(milliseconds=1)
 HOURS = {"h": 1, "d": 24}
 MS_OF_UNIT = {"milliseconds": "{}", "seconds": "{} * 1000", "microseconds": "{} / 1000"}
 BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
@@ -205,10 +206,8 @@ def _freshness(contract: Contract, sla: ServiceLevelAgreementProperty) -> Check:
         raise ContractError(
             f"contract {contract.name}: freshness needs a column as element, a value, and a unit of h or d"
         )
-    instant = (
-        "{{epoch_ms({})}}"
-        if column.type == "timestamptz"
-        else MS_OF_UNIT.get((column.unit or "").split(" ")[0])
+    instant = {"timestamptz": "{{epoch_ms({})}}", "date": "{{epoch_ms(cast({} as timestamp))}}"}.get(
+        column.type, MS_OF_UNIT.get((column.unit or "").split(" ")[0])
     )
     if instant is None:
         raise ContractError(

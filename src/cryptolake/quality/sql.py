@@ -24,6 +24,8 @@ from datetime import UTC, datetime, timedelta
 
 PLACEHOLDER = re.compile(r"\{(\w+)(?:\(([^{}]*)\))?\}")
 VALUES = frozenset({"object", "now", "now_ms", "today", "coins", "tracked_coins"})
+CLOCK_SKEW = timedelta(minutes=10)
+"""How far a vendor's clock may be ahead of ours before its data is of the future."""
 FUNCTIONS = frozenset({"epoch_ms", "days_between"})
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -61,7 +63,7 @@ class Rendering:
             {
                 "now": dialect.timestamp.format(now.isoformat(sep=" ")),
                 "now_ms": str((now - EPOCH) // timedelta(milliseconds=1)),
-                "today": f"date '{now.date()}'",
+                "today": f"date '{(now + CLOCK_SKEW).date()}'",
                 "coins": f"({', '.join(names)})",
                 "tracked_coins": f"(select coin_id from (values {', '.join(f'({n})' for n in names)}) as listed (coin_id))",
             },

@@ -55,17 +55,15 @@ def status(lake: Lake) -> Status:
         if CHECKS not in reader.names:
             return Status(tables, [], None, None)
         failing = [FailingCheck(*row) for row in reader.rows(FAILING)]
-        newest = reader.rows(
-            f"select run_id, checked_at from {CHECKS} order by checked_at desc, _loaded_at desc limit 1"
-        )
+        newest = reader.rows(f"select run_id, checked_at from {CHECKS} order by _loaded_at desc limit 1")
     run_id, checked_at = newest[0] if newest else (None, None)
     return Status(tables, failing, run_id, checked_at)
 
 
 FAILING = f"""
     select table_name, check_name, status, message from {CHECKS}
-    where checked_at >= (select max(checked_at) from {CHECKS}) - interval {SHOWN_DAYS} day
-    qualify row_number() over (partition by table_name, check_name order by checked_at desc, _loaded_at desc) = 1
+    where _loaded_at >= (select max(_loaded_at) from {CHECKS}) - interval {SHOWN_DAYS} day
+    qualify row_number() over (partition by table_name, check_name order by _loaded_at desc) = 1
         and status <> 'passed'
     order by 1, 2
 """

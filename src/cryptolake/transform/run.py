@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -123,12 +124,12 @@ class Transform:
 
     def _preload(self) -> None:
         with suppress(Exception):  # the run comes upon what went wrong again, and says so
-            self._parsed()
+            self._parsed(wait=False)
 
-    def _parsed(self) -> Manifest:
+    def _parsed(self, *, wait: bool = True) -> Manifest:
         with self._parsing:
             if self._manifest is None:
-                with _dbt_is_running, self._alone():
+                with _dbt_is_running, self._alone(wait=wait):
                     success, result, error = self._invoke(["parse"], None)
                 if not success:
                     raise OperatorError(f"the dbt project cannot be parsed: {error}") from error
@@ -142,11 +143,12 @@ class Transform:
 
         project = ["--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT)]
         outputs = ["--target-path", str(self._target_path), "--log-path", str(self._target_path)]
-        done = dbtRunner(manifest=manifest).invoke([*QUIET, *arguments, *project, *outputs])
+        with _without_dbt_variables():
+            done = dbtRunner(manifest=manifest).invoke([*QUIET, *arguments, *project, *outputs])
         return done.success, done.result, done.exception
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _alone(self, *, wait: bool = True) -> Iterator[None]:
         """
         Wait for other processes that transform for the same home.
 
@@ -158,9 +160,21 @@ class Transform:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                if not wait:
+                    raise
                 log.info("transform.waiting", reason="another process transforms", lock=lock.name)
                 fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+@contextmanager
+def _without_dbt_variables() -> Iterator[None]:
+    """Hide `DBT_*` variables inside the block: what they ask of other projects (`DBT_EMPTY`, `DBT_TARGET`) is not meant for ours."""
+    hidden = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("DBT_")}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def _refusal(error: BaseException, models: Sequence[str]) -> BaseException:

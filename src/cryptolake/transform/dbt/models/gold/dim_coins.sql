@@ -54,7 +54,25 @@ final as (
     {% if is_incremental() %}
     select *, false as is_gone from figures
     union all
-    select t.*, true as is_gone
+    select
+        t.coin_id,
+        t.symbol,
+        t.name,
+        t.first_tracked_date,
+        t.last_tracked_date,
+        t.total_days_tracked,
+        t.missing_days,
+        t.all_time_high,
+        t.all_time_high_date,
+        t.all_time_low,
+        t.all_time_low_date,
+        t.avg_price,
+        t.avg_daily_volume,
+        t.max_daily_volume,
+        t.max_market_cap,
+        t.price_range_pct,
+        t._loaded_at,
+        true as is_gone
     from {{ this }} as t
     anti join figures as f on f.coin_id = t.coin_id
     {% else %}
