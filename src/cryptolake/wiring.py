@@ -29,7 +29,10 @@ def catalog_properties(settings: Settings) -> dict[str, str]:
     """Return the PyIceberg properties of the catalog that the settings name."""
     from cryptolake.lake.catalog import local_catalog
 
-    return {**local_catalog(settings.home), **settings.catalog}
+    given = settings.catalog
+    if given.get("type", "sql") != "sql" or given.get("uri", "").startswith("http"):
+        return dict(given)  # a server that has its own warehouse
+    return {**local_catalog(settings.home), **given}
 
 
 def open_lake(settings: Settings, clock: Clock) -> Lake:

@@ -41,10 +41,11 @@ def maintain(lake: Lake, name: str, *, orphans_older_than_seconds: float, dry_ru
     """
     Maintain the table *name*.
 
-    * Snapshots past the retention of the contract expire.
+    * Snapshots past the retention of the contract expire, its age counted back from the newest snapshot.
     * Partitions with at least 4 files under 32 MiB get one, sorted as the contract says.
     * Files under the table's location that no kept snapshot names, and that are older than
-      *orphans_older_than_seconds*, are removed. The age must exceed the longest running writer or reader.
+      *orphans_older_than_seconds*, are removed. The age protects writers that have not committed yet; readers are protected
+      by the retention of the snapshots that they read.
     """
     snapshots = _expire(lake, name, dry_run=dry_run)
     files = _compact(lake, name, dry_run=dry_run)
