@@ -10,6 +10,8 @@ from tests.transform.market import Market, day
 
 TOO_EARLY = datetime(2023, 1, 5, 0, 6, tzinfo=UTC)
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def refined(market: Market) -> Market:

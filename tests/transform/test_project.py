@@ -14,6 +14,8 @@ from tests.transform.market import NOW, REFINED, Market
 MODELS = sorted((PROJECT / "models").rglob("*.sql"))
 DUCKDB_ONLY = r"::|\bexclude\b|\bqualify\b|\blist_|\blist\(|\bunnest\b|\blambda\b|\bepoch|\btimestamptz\b|\bby name\b|\bdate_diff\b"
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_unit_tests_of_the_models_hold(market: Market):
     """What a model makes of given rows is said beside it, and true."""

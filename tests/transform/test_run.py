@@ -26,6 +26,8 @@ print("held", flush=True)
 sys.stdin.read()
 """
 
+pytestmark = pytest.mark.slow
+
 
 def test_without_bronze_there_is_nothing_to_do(tmp_path: Path, transform: Transform):
     """An empty lake stays empty."""

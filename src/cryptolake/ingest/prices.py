@@ -86,7 +86,7 @@ def ingest_prices(
     A coin is asked for the days from its newest stored daily observation less the restatement
     window, or for all its history where nothing is stored, unless *span* says otherwise. Answers
     land every few seconds, so an interrupted run continues where it was. A coin that fails is
-    asked once more after the others.
+    asked once more after the others, unless the vendor as a whole does not answer.
 
     *on_progress* is called with (coins done, coins in all, rows landed).
 
@@ -115,6 +115,8 @@ def ingest_prices(
                 down[coin] = str(e)
                 in_a_row += 1
             on_progress(len(coins) - len(waiting) + waiting.index(coin) + 1, len(coins), landing.rows_added)
+        if in_a_row == DOWN_AFTER:
+            break  # the vendor is down: asking once more would only wait once more
     landing.land()
     for coin, reason in (failures := {**refused, **down}).items():
         log.warning("coin.failed", coin=coin, reason=reason)

@@ -168,8 +168,8 @@ class Reader:
             with explained(self._lake.place):
                 yield
         except duckdb.CatalogException as e:
-            named = {n.replace('"', "") for n in self.connection.get_table_names(sql, qualified=True)}
-            for name in sorted(named & set(self.expired)):
+            plain = sql.replace('"', "").lower()
+            for name in sorted(name for name in self.expired if name in plain):
                 raise LakeError(self.expired[name]) from e
             raise
 

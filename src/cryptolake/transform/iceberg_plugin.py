@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from cryptolake.lake import Committed, Lake
 
+SMALL_BYTES = 5_000_000
 IS_GONE = "is_gone"
 """A model's row that has this column true leaves the table."""
 
@@ -35,6 +36,13 @@ class Session:
     tables: dict[str, Table]
     committed: dict[str, Committed] = field(default_factory=dict)
     failed: dict[str, CryptoLakeError] = field(default_factory=dict)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether a second thread a model would cost memory and win no time; models run beside each other anyway."""
+        heads = [table.current_snapshot() for table in self.tables.values()]
+        sizes = [head.summary["total-files-size"] for head in heads if head and head.summary]
+        return sum(int(size or 0) for size in sizes) < SMALL_BYTES
 
     @property
     def built(self) -> list[str]:
@@ -82,6 +90,7 @@ class Plugin(BasePlugin):
     def expose(self, session: Session) -> None:
         """Make the views of the tables of *session* that have moved anew."""
         cursor = self._connection.cursor()
+        cursor.execute("set threads = 1" if session.is_small else "reset threads")
         for name, table in list(session.tables.items()):
             if self._seen.get(name) != table.metadata_location:
                 self._expose(session, cursor, name)
