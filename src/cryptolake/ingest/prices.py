@@ -83,12 +83,10 @@ def ingest_prices(
     """
     Land what *source* has of *coins* and the lake has not.
 
-    A coin is asked for the days from its newest stored daily observation less the restatement
-    window, or for all its history where nothing is stored, unless *span* says otherwise. Answers
-    land every few seconds, so an interrupted run continues where it was. A coin that fails is
-    asked once more after the others, unless the vendor as a whole does not answer.
-
-    *on_progress* is called with (coins done, coins in all, rows landed).
+    A coin is asked for the days from its newest stored daily observation less the restatement window, or
+    for all its history where nothing is stored, unless *span* says otherwise. Answers land every few
+    seconds, so an interrupted run continues where it was. A coin that fails is asked once more after the
+    others, unless the vendor as a whole is down. *on_progress* is told (coins done, coins, rows landed).
 
     Raises:
         ContractError: bronze does not follow its contract.
