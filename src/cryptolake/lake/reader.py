@@ -159,6 +159,11 @@ class Reader:
             namespace, table = name.split(".", 1)
             self.connection.execute(f"drop view if exists {quoted(namespace)}.{quoted(table)}")
 
+    def why_unreadable(self, sql: str) -> list[str]:
+        """Return why tables that *sql* names cannot be read, by the text alone: a broken one must not fail the others."""
+        plain = sql.replace('"', "").lower()
+        return [reason for name, reason in sorted(self.expired.items()) if name in plain]
+
     @contextmanager
     def _answering(self, sql: str) -> Iterator[None]:
         """Raise what a query over a table that cannot be read ends in as the `LakeError` that says why."""
@@ -168,9 +173,8 @@ class Reader:
             with explained(self._lake.place):
                 yield
         except duckdb.CatalogException as e:
-            plain = sql.replace('"', "").lower()
-            for name in sorted(name for name in self.expired if name in plain):
-                raise LakeError(self.expired[name]) from e
+            for reason in self.why_unreadable(sql):
+                raise LakeError(reason) from e
             raise
 
 

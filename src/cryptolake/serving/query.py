@@ -72,11 +72,10 @@ def refuse_writing(reader: Reader, sql: str) -> None:
                 "`query` takes one statement; a pivot is one if its values are listed: pivot … on … in (…)"
             )
         _refuse_parts(reader, EXPLAIN.sub("", statement.query, count=1))
-        named = {n.replace('"', "").lower() for n in _tables_named(reader, sql)} if reader.expired else set()
     except duckdb.Error as e:
         raise QueryError(str(e)) from e
-    for table in sorted(named & set(reader.expired)):
-        raise QueryError(reader.expired[table])
+    for reason in reader.why_unreadable(sql):
+        raise QueryError(reason)
 
 
 def _refuse_parts(reader: Reader, sql: str) -> None:
@@ -100,12 +99,6 @@ def _parts(tree: Any) -> Iterator[dict[str, Any]]:
         yield tree
     for branch in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
         yield from _parts(branch)
-
-
-def _tables_named(reader: Reader, sql: str) -> set[str]:
-    """Return the tables of the lake that *sql* may name, by the text alone: a broken one must not fail the others."""
-    plain = sql.replace('"', "").lower()
-    return {name for name in {*reader.names, *reader.expired} if name in plain}
 
 
 def _refused(what: str) -> str:
