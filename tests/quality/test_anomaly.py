@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -16,7 +15,7 @@ from cryptolake.quality import compile_checks
 from cryptolake.quality.anomaly import LAST_RUNS, RESULTS, read_history, usual
 from cryptolake.quality.check import Kind
 from tests.corruption.planting import doubled, kept
-from tests.quality.clean_lake import COINS, NOW, arrow, breaches, build, check, copied, price_rows
+from tests.quality.clean_lake import COINS, NOW, arrow, breaches, check, price_rows
 
 TABLE, USUAL, FLOOR = "bronze.historical_prices", "row_count_is_usual", "row_count_never_falls"
 
@@ -61,21 +60,6 @@ def test_a_new_level_becomes_usual() -> None:
 def test_one_odd_run_in_the_past_hides_nothing() -> None:
     """Median and MAD are not moved by a single outlier."""
     assert not is_usual([1e9] + [365.0] * 29, 800.0)
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the home of a clean lake that was never checked."""
-    home = tmp_path_factory.mktemp("clean")
-    build(home)
-    return home
-
-
-@pytest.fixture
-def lake(home: Path, tmp_path: Path) -> Iterator[Lake]:
-    """Return a copy of the clean lake."""
-    with copied(home, tmp_path) as lake:
-        yield lake
 
 
 def keep_results(lake: Lake, figures: Mapping[datetime, float | None], name: str = USUAL) -> None:

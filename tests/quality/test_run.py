@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -26,7 +26,6 @@ from tests.quality.clean_lake import (
     breaches,
     build,
     check,
-    copied,
     opened,
     price_rows,
     refine,
@@ -38,21 +37,6 @@ PRICES, INDEX, DAILY, FACT = (
     "silver.daily_prices",
     "gold.fact_market_daily",
 )
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the home of a clean lake."""
-    home = tmp_path_factory.mktemp("clean")
-    build(home)
-    return home
-
-
-@pytest.fixture
-def lake(home: Path, tmp_path: Path) -> Iterator[Lake]:
-    """Return a copy of the clean lake."""
-    with copied(home, tmp_path) as lake:
-        yield lake
 
 
 def with_rules(table: str, *rules: Mapping[str, object]) -> dict[str, Contract]:
