@@ -325,10 +325,44 @@ def test_building_settings_reads_nothing(file, monkeypatch):
     assert Settings(coins="solana").coins == ("solana",)
 
 
+def test_a_venue_has_one_websocket_url_or_several(monkeypatch):
+    """A list gives the twin connections different hosts; ws:// is for a server of one's own."""
+    monkeypatch.setenv("CRYPTOLAKE_SOURCES__BINANCE__WEBSOCKET_URL", "ws://127.0.0.1:1/, ws://127.0.0.1:2")
+    monkeypatch.setenv("CRYPTOLAKE_SOURCES__OKX__WEBSOCKET_URL", "ws://127.0.0.1:3/ws")
+    sources = load_settings().sources
+    assert sources.binance.websocket_url == ("ws://127.0.0.1:1", "ws://127.0.0.1:2")
+    assert sources.okx.websocket_url == ("ws://127.0.0.1:3/ws",)
+
+
+@pytest.mark.parametrize(
+    "written", ['{"binance:LUNAUSDT": "LUNAUSDT#2"}', "binance:LUNAUSDT=LUNAUSDT#2"], ids=["json", "pairs"]
+)
+def test_aliases_are_json_or_pairs(written, monkeypatch):
+    """A relisted instrument gets another symbol, in whichever way the variable is written."""
+    monkeypatch.setenv("CRYPTOLAKE_CAPTURE__ALIASES", written)
+    assert load_settings().capture.aliases == {"binance:LUNAUSDT": "LUNAUSDT#2"}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "rule"),
+    [
+        ("capture.instruments", "BTCUSDT", "instruments look like binance:BTCUSDT"),
+        ("capture.instruments", "", "at least one instrument"),
+        ("capture.aliases", "LUNA", "another symbol"),
+        ("capture.commit_seconds", 0, "greater than 0"),
+        ("sources.kraken.websocket_url", "https://ws.kraken.com", "wss:// or ws://"),
+    ],
+)
+def test_a_capture_setting_that_cannot_work_says_what_is_right(key, value, rule):
+    """A typing error in what to capture stops before anything is captured."""
+    with pytest.raises(ConfigError, match=rule):
+        load_settings(**{key: value})
+
+
 def test_every_setting_is_explained():
     """The reference page has a row for every setting, with its variable, default and meaning."""
     rows = [r for r in settings_reference().splitlines() if r.startswith("| `")]
-    assert len(rows) == 10
+    assert len(rows) == 26
     assert all(len(r.split("|")) == 6 and r.split("|")[4].strip().endswith(".") for r in rows)
 
 

@@ -12,7 +12,8 @@ CryptoLakeError
 ├── TransientError         try again       the same call may succeed later
 │   ├── SourceDownError
 │   ├── CommitConflictError
-│   └── StaleWriterError                   another writer of the same stream went on
+│   ├── StaleWriterError                   another writer of the same stream went on
+│   └── NotPublishedError                  the archive does not have this file, or not yet
 └── BadRecordError         quarantine      one record is wrong, the run goes on
 
 Catch one of the three middle classes; the leaves exist for messages and tests.
@@ -73,9 +74,16 @@ class StaleWriterError(TransientError):
     """Another writer of the same stream went on; read the position again."""
 
 
-class BadRecordError(CryptoLakeError):
-    """One record cannot be trusted; keep its bytes and carry on."""
+class NotPublishedError(TransientError):
+    """A venue's archive does not have a file, or not yet; its REST may have the trades."""
 
-    def __init__(self, source: str, reason: str, payload: bytes) -> None:
+
+class BadRecordError(CryptoLakeError):
+    """One record cannot be trusted; keep its bytes and carry on. *symbol* and *trade_id* where they are readable."""
+
+    def __init__(
+        self, source: str, reason: str, payload: bytes, *, symbol: str | None = None, trade_id: int | None = None
+    ) -> None:
         super().__init__(f"{source}: {reason} in {payload[:120]!r}")
         self.source, self.reason, self.payload = source, reason, payload
+        self.symbol, self.trade_id = symbol, trade_id

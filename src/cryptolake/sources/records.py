@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from cryptolake.errors import BadRecordError
@@ -46,3 +48,80 @@ class VendorError(msgspec.Struct, frozen=True):
 
     code: int | None
     message: str
+
+
+class Trade(msgspec.Struct, gc=False):
+    """
+    One trade as its venue printed it.
+
+    *symbol* in the venue's own spelling; *price* and *quantity* are the decimal digits as printed;
+    times are microseconds since 1970-01-01 UTC by the venue's clock, *event_at_us* None where it sends none.
+    """
+
+    symbol: str
+    trade_id: int
+    price: str
+    quantity: str
+    is_buyer_maker: bool
+    """True: the buyer's order was resting, so the taker sold."""
+    traded_at_us: int
+    event_at_us: int | None = None
+
+
+class Recent(msgspec.Struct, frozen=True):
+    """Trades from before a subscription that a venue sends once it begins (Coinbase's `last_match`, Kraken's snapshot)."""
+
+    trades: list[Trade]
+
+
+class Control(msgspec.Struct, frozen=True):
+    """
+    A frame that is not trades.
+
+    *kind*: `ack` of a subscription, `heartbeat`, `shutdown` (the venue is about to close the connection), `refused`
+    (it will not serve a subscription; *reason* says why) or `other`. *heads* has the newest trade id of a
+    symbol where the frame names it.
+    """
+
+    kind: Literal["ack", "heartbeat", "shutdown", "refused", "other"]
+    heads: dict[str, int] = {}
+    reason: str = ""
+
+
+class TradePage(msgspec.Struct, frozen=True):
+    """
+    One answer of a venue's REST, or one piece of an archive file.
+
+    *trades* are of one symbol by strictly rising id. *rejects* are its records that nobody can trust. Ids between two neighbours
+    of *trades* do not exist, unless a reject has one of them or has no readable id.
+    """
+
+    trades: list[Trade]
+    received_at_us: int
+    rejects: list[BadRecordError] = []
+
+
+class Head(msgspec.Struct, frozen=True):
+    """The newest trade that a venue knows of a symbol; *traded_at_us* None where the answer does not say."""
+
+    trade_id: int
+    traded_at_us: int | None = None
+
+
+class Kline(msgspec.Struct, frozen=True):
+    """
+    A venue's own bar of one minute that begins at *start_us*; decimals as printed.
+
+    None where the venue does not give a figure.
+    """
+
+    start_us: int
+    open: str
+    high: str
+    low: str
+    close: str
+    volume: str
+    quote_volume: str | None = None
+    trade_count: int | None = None
+    taker_buy_volume: str | None = None
+    taker_buy_quote_volume: str | None = None

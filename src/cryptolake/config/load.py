@@ -1,192 +1,27 @@
-"""
-The settings: one frozen tree, read once, passed down.
-
-Defaults < `cryptolake.toml` in the working directory (or the file that `CRYPTOLAKE_CONFIG` names)
-< environment variables `CRYPTOLAKE_*` with `__` between levels < the command line.
-"""
+"""Read the settings that are in force, and explain what is wrong with them."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import EnvSettingsSource
 
+from cryptolake.config.tree import PREFIX, Settings
 from cryptolake.errors import ConfigError
 
-PREFIX = "CRYPTOLAKE_"
 FILE_VARIABLE = "CRYPTOLAKE_CONFIG"
 DEFAULT_FILE = "cryptolake.toml"
 COMMAND_LINE = "the command line"
 SECRET_KEYS = ("sources.coingecko.api_key", "catalog")
-TRACKED_COINS = (
-    "bitcoin",
-    "ethereum",
-    "solana",
-    "hyperliquid",
-    "chainlink",
-    "uniswap",
-    "aave",
-    "bittensor",
-    "ondo-finance",
-)
-
-
-def _folder(value: object) -> object:
-    if isinstance(value, str):
-        value = value.strip()
-    if value in ("", None):
-        raise ValueError("must be a folder, not empty")
-    try:
-        return Path(value).expanduser().absolute() if isinstance(value, str | Path) else value
-    except RuntimeError as e:
-        raise ValueError(f"names a user without a home: {e}") from e
-
-
-def _coin_ids(value: object) -> object:
-    if isinstance(value, str):
-        value = _listed(value)
-    if not isinstance(value, Sequence) or not all(isinstance(v, str) for v in value):
-        raise ValueError("must be a list of CoinGecko ids, as JSON or separated by commas")
-    ids = tuple(dict.fromkeys(v.strip().lower() for v in value if v.strip()))
-    if not ids:
-        raise ValueError("must name at least one CoinGecko id, as in bitcoin,ethereum")
-    if wrong := [i for i in ids if re.search(r"[^\w.\-]", i)]:
-        raise ValueError(f"{wrong[0]!r} is not a CoinGecko id; ids look like bitcoin or ondo-finance")
-    return ids
-
-
-def _listed(text: str) -> object:
-    if not text.lstrip().startswith("["):
-        return text.split(",")
-    try:
-        return json.loads(text)
-    except ValueError as e:
-        raise ValueError(f'is not valid JSON ({e}); write ["bitcoin"] or bitcoin,ethereum') from e
-
-
-def _base_url(value: object) -> object:
-    if not isinstance(value, str) or not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", value.strip()):
-        raise ValueError("must be a URL that starts with http:// or https:// and has no query")
-    return value.strip().rstrip("/")
-
-
-def _api_key(value: object) -> object:
-    if isinstance(value, str):
-        value = value.strip()
-        if not re.fullmatch(r"[!-~]*", value):
-            raise ValueError("must be printable ASCII without spaces")
-    return value or None
-
-
-def _engine(value: object) -> object:
-    if value != "duckdb":
-        raise ValueError("this release runs on one engine; the only allowed value is 'duckdb'")
-    return value
-
-
-def _catalog_property(value: object) -> object:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value) if isinstance(value, int | float) else value
-
-
-class _Group(BaseModel):
-    """A level of the tree: nothing changes, nothing unknown gets in."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class CoinGeckoSettings(_Group):
-    """How CoinGecko is asked."""
-
-    base_url: Annotated[str, BeforeValidator(_base_url)] = Field(
-        "https://api.coingecko.com/api/v3", description="CoinGecko's API; `/coins/…` is appended."
-    )
-    api_key: Annotated[SecretStr | None, BeforeValidator(_api_key)] = Field(
-        None, description="CoinGecko's API key. None: the public API, without a key."
-    )
-    requests_per_minute: int = Field(
-        10, gt=0, le=60_000, description="The most requests a minute that CoinGecko is sent."
-    )
-
-
-class AlternativeMeSettings(_Group):
-    """How Alternative.me is asked."""
-
-    base_url: Annotated[str, BeforeValidator(_base_url)] = Field(
-        "https://api.alternative.me", description="Alternative.me's API; `/fng/` is appended."
-    )
-    requests_per_minute: int = Field(
-        60, gt=0, le=60_000, description="The most requests a minute that Alternative.me is sent."
-    )
-
-
-class SourcesSettings(_Group):
-    """Where history comes from."""
-
-    coingecko: CoinGeckoSettings = CoinGeckoSettings()
-    alternative_me: AlternativeMeSettings = AlternativeMeSettings()
-
-
-class IngestSettings(_Group):
-    """What history is asked for."""
-
-    restatement_days: int = Field(
-        3, ge=0, le=3650, description="How many of the newest stored days are asked for again on every run."
-    )
-
-
-class Settings(BaseSettings):
-    """
-    Everything that a user may set. The constructor reads nothing; `load_settings` does.
-
-    >>> Settings(coins="bitcoin, ethereum,bitcoin").coins
-    ('bitcoin', 'ethereum')
-    """
-
-    model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", hide_input_in_errors=True, env_prefix=PREFIX, env_nested_delimiter="__"
-    )
-
-    home: Annotated[Path, BeforeValidator(_folder)] = Field(
-        Path("~/.cryptolake"),
-        description="The folder of everything that CryptoLake keeps: catalog, tables, logs.",
-    )
-    coins: Annotated[tuple[str, ...], BeforeValidator(_coin_ids)] = Field(
-        TRACKED_COINS, description="The CoinGecko ids of the coins to track."
-    )
-    sources: SourcesSettings = SourcesSettings()
-    ingest: IngestSettings = IngestSettings()
-    catalog: dict[str, Annotated[str, BeforeValidator(_catalog_property)]] = Field(
-        default_factory=dict[str, str],
-        repr=False,
-        description="PyIceberg catalog properties, as in `catalog.uri`. None: SQLite and a warehouse under `home`.",
-    )
-    engine: Annotated[str, BeforeValidator(_engine)] = Field(
-        "duckdb", description="What runs the models and the checks; `duckdb` is the only one."
-    )
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take values from the constructor alone, so that building a tree reads nothing."""
-        return (init_settings,)
 
 
 def load_settings(**overrides: object) -> Settings:
