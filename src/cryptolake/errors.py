@@ -8,7 +8,8 @@ CryptoLakeError
 │   ├── LakeError                          the catalog or the storage cannot be used
 │   ├── QueryError                         a statement is wrong or not allowed
 │   └── SourceRefusedError                 a vendor refuses this request, now and tomorrow
-│       └── PlanLimitError                 the vendor's plan does not reach back that far
+│       ├── PlanLimitError                 the vendor's plan does not reach back that far
+│       └── UnknownSymbolError             the venue does not trade this
 ├── TransientError         try again       the same call may succeed later
 │   ├── SourceDownError
 │   ├── CommitConflictError
@@ -52,6 +53,10 @@ class SourceRefusedError(OperatorError):
 
 class PlanLimitError(SourceRefusedError):
     """The vendor's plan does not reach back as far as was asked."""
+
+
+class UnknownSymbolError(SourceRefusedError):
+    """The venue has no instrument of this name."""
 
 
 class TransientError(CryptoLakeError):

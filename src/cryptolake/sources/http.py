@@ -6,6 +6,7 @@ All waiting goes through the clock, so a test with a fake clock never waits.
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import TypeVar
+from typing import IO, TypeVar
 
 import httpx2
 import structlog
@@ -24,6 +25,7 @@ from cryptolake.clock import Clock
 from cryptolake.errors import (
     BadRecordError,
     ConfigError,
+    NotPublishedError,
     OperatorError,
     SourceDownError,
     SourceRefusedError,
@@ -32,14 +34,16 @@ from cryptolake.errors import (
 
 T = TypeVar("T")
 Parse = Callable[[bytes, int], T]
-Refusal = Callable[[int, str, bytes], OperatorError]
+Refusal = Callable[[int, str, bytes], OperatorError | NotPublishedError]
 
 MINUTE_SECONDS = 60.0
 
 _OK = 200
 _SLOW_DOWN = 429
+_BANNED = 418  # Binance: requests went on after a 429
 _FIRST_SERVER_ERROR = 500
-_ASK_AGAIN = frozenset({202, 204, 408, 425, _SLOW_DOWN})
+_ASK_AGAIN = frozenset({202, 204, 408, _BANNED, 425, _SLOW_DOWN})
+_CHUNK_BYTES = 1 << 20
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 log = structlog.get_logger(__name__)
@@ -65,27 +69,49 @@ class Patience:
 
 class TokenBucket:
     """
-    Hands out *per_minute* tokens; each comes back a minute after it was taken.
+    Hands out *tokens* in any *seconds*: each comes back that long after it was taken. None: no limit.
 
-    So no minute, wherever it begins, sees more requests than that. None: no limit.
+    So no such span of time, wherever it begins, sees more than that, but for a request that costs more
+    than there ever are: it waits until all are back.
     """
 
-    def __init__(self, per_minute: int | None, clock: Clock) -> None:
-        self._per_minute = per_minute
+    def __init__(self, tokens: int | None, clock: Clock, seconds: float = MINUTE_SECONDS) -> None:
+        self._tokens = tokens
         self._clock = clock
-        self._taken: deque[float] = deque()
+        self._seconds = seconds
+        self._taken: deque[tuple[float, int]] = deque()
+        self._cost = 0
 
-    def take(self) -> float:
-        """Take a token, waiting until there is one; return the seconds waited."""
-        if self._per_minute is None:
+    def take(self, cost: int = 1) -> float:
+        """Take *cost* tokens, waiting until there are as many; return the seconds waited."""
+        if self._tokens is None:
             return 0.0
         waited = 0.0
-        if len(self._taken) >= self._per_minute:
-            waited = max(0.0, self._taken.popleft() + MINUTE_SECONDS - self._clock.monotonic())
-            if waited:
-                self._clock.sleep(waited)
-        self._taken.append(self._clock.monotonic())
+        self._give_back(self._clock.monotonic())
+        while self._taken and self._cost + cost > self._tokens:
+            due = self._taken[0][0] + self._seconds
+            if (wait := due - self._clock.monotonic()) > 0:
+                self._clock.sleep(wait)
+                waited += wait
+            self._give_back(due)
+        self._add(cost)
         return waited
+
+    def reported(self, cost: int) -> None:
+        """Take what the vendor has counted and we have not: others may ask from the same address."""
+        if self._tokens is None:
+            return
+        self._give_back(self._clock.monotonic())
+        if cost > self._cost:
+            self._add(cost - self._cost)
+
+    def _add(self, cost: int) -> None:
+        self._taken.append((self._clock.monotonic(), cost))
+        self._cost += cost
+
+    def _give_back(self, now: float) -> None:
+        while self._taken and self._taken[0][0] + self._seconds <= now:
+            self._cost -= self._taken.popleft()[1]
 
 
 @dataclass(frozen=True)
@@ -94,7 +120,8 @@ class Vendor:
     Who is asked: its *name*, the URL its paths begin at, and what its "no" means.
 
     *refusal* turns a status, a path and a body into an error that says what to do. *secret* goes
-    into the header *key_header*, and is struck from everything that the vendor says.
+    into the header *key_header*, and is struck from everything that the vendor says. *headers* go along with
+    every request; in *usage_header* the vendor says what it has counted of this minute.
     """
 
     name: str
@@ -102,6 +129,8 @@ class Vendor:
     refusal: Refusal
     key_header: str = ""
     secret: str | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    usage_header: str = ""
 
 
 @dataclass(frozen=True)
@@ -125,9 +154,12 @@ class PoliteClient:
         clock: Clock,
         rng: random.Random,
         patience: Patience | None = None,
+        window_seconds: float = MINUTE_SECONDS,
     ) -> Iterator[PoliteClient]:
         """
         Open a pool of connections to *vendor*.
+
+        The rate is kept in every span of *window_seconds*: 300 a minute in windows of one second are 5 in any second.
 
         Raises:
             ConfigError: if its URL or secret can never be used.
@@ -143,50 +175,100 @@ class PoliteClient:
             trust_env=url.host not in _LOOPBACK,
             verify=url.scheme == "https",  # reading the certificates of the system takes a while
         )
+        tokens = requests_per_minute and max(1, int(requests_per_minute * window_seconds / MINUTE_SECONDS))
         with http:
-            yield cls(vendor, http, TokenBucket(requests_per_minute, clock), clock, rng, patience)
+            yield cls(vendor, http, TokenBucket(tokens, clock, window_seconds), clock, rng, patience)
 
-    def get(self, path: str, query: Mapping[str, str | int], parse: Parse[T]) -> T:
+    def get(self, path: str, query: Mapping[str, str | int], parse: Parse[T], *, weight: int = 1) -> T:
         """
         Return the parsed answer to GET *path*; *parse* is given the body and when it came (unix ms).
+
+        The request costs *weight* of the rate. All waiting is done by the clock's `sleep`, and what that raises is raised.
 
         Raises:
             SourceDownError: if every attempt failed, or the vendor asks for more patience than we have.
             SourceRefusedError: if the vendor says no, or whatever *refusal* makes of that.
 
         """
+
+        def attempt() -> T:
+            self._pace(path, weight)
+            response = self._answered(self._send(path, query), path)
+            try:
+                return parse(response.content, int(self.clock.now().timestamp() * 1000))
+            except BadRecordError as nonsense:
+                raise SourceDownError(
+                    f"{self._where(path)} answered nonsense: {nonsense.reason}"
+                ) from nonsense
+
+        return self._patiently(path, attempt)
+
+    def download(self, path: str, file: IO[bytes]) -> str:
+        """
+        Write the answer to GET *path* into *file*, from its beginning, and return its SHA-256 in hexadecimal.
+
+        Raises what `get` raises.
+        """
+
+        def attempt() -> str:
+            self._pace(path, 1)
+            file.seek(0)
+            file.truncate()
+            digest = hashlib.sha256()
+            with self._translated(path), self.http.stream("GET", path) as response:
+                if response.status_code != _OK:
+                    response.read()
+                self._answered(response, path)
+                for chunk in response.iter_bytes(_CHUNK_BYTES):
+                    digest.update(chunk)
+                    file.write(chunk)
+            return digest.hexdigest()
+
+        return self._patiently(path, attempt)
+
+    def _patiently(self, path: str, attempt: Callable[[], T]) -> T:
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(TransientError),
+            retry=tenacity.retry_if_exception_type(SourceDownError),
             wait=self._wait_seconds,
             stop=self._is_hopeless,
             sleep=self.clock.sleep,
             before_sleep=lambda state: self._log_retry(state, path),
             retry_error_callback=self._give_up,
         )
-        return retrying(self._attempt, path, query, parse)
+        return retrying(attempt)
 
-    def _attempt(self, path: str, query: Mapping[str, str | int], parse: Parse[T]) -> T:
-        waited = self.bucket.take()
+    def _pace(self, path: str, weight: int) -> None:
+        waited = self.bucket.take(weight)
         if waited:
             log.debug("source.paced", source=self.vendor.name, path=path, waited_seconds=round(waited, 1))
-        response = self._send(path, query)
-        received_at = self.clock.now()
-        where = f"{self.vendor.name} ({self.http.base_url.host}{path})"
-        if response.status_code == _OK:
-            try:
-                return parse(response.content, int(received_at.timestamp() * 1000))
-            except BadRecordError as nonsense:
-                raise SourceDownError(f"{where} answered nonsense: {nonsense.reason}") from nonsense
-        if response.status_code in _ASK_AGAIN or response.status_code >= _FIRST_SERVER_ERROR:
-            after = retry_after_seconds(response.headers, received_at)
-            asks = "asks to slow down" if response.status_code == _SLOW_DOWN else "failed"
-            raise SourceDownError(f"{where} {asks}: HTTP {response.status_code}", after=after)
-        raise self.vendor.refusal(response.status_code, path, self._without_secret(response.content))
+
+    def _where(self, path: str) -> str:
+        return f"{self.vendor.name} ({self.http.base_url.host}{path})"
+
+    def _answered(self, response: httpx2.Response, path: str) -> httpx2.Response:
+        """Return *response* if it is an answer, else raise what it is."""
+        used = response.headers.get(self.vendor.usage_header, "") if self.vendor.usage_header else ""
+        if used.isdecimal():
+            self.bucket.reported(int(used))
+        status = response.status_code
+        if status == _OK:
+            return response
+        if status in _ASK_AGAIN or status >= _FIRST_SERVER_ERROR:
+            after = retry_after_seconds(response.headers, self.clock.now())
+            asks = "asks to slow down" if status in {_SLOW_DOWN, _BANNED} else "failed"
+            raise SourceDownError(f"{self._where(path)} {asks}: HTTP {status}", after=after)
+        raise self.vendor.refusal(status, path, self._without_secret(response.content))
 
     def _send(self, path: str, query: Mapping[str, str | int]) -> httpx2.Response:
-        where = f"{self.vendor.name} ({self.http.base_url.host}{path})"
-        try:
+        with self._translated(path):
             return self.http.get(path, params=query)
+
+    @contextmanager
+    def _translated(self, path: str) -> Iterator[None]:
+        """Raise what goes wrong on the way as one of our errors."""
+        where = self._where(path)
+        try:
+            yield
         except (httpx2.UnsupportedProtocol, httpx2.LocalProtocolError) as wrong:
             raise SourceRefusedError(f"{where} cannot be asked: fix its base_url in the settings") from wrong
         except httpx2.TimeoutException as late:
@@ -274,7 +356,7 @@ def _headers(vendor: Vendor) -> dict[str, str]:
         agent = f"cryptolake/{version('cryptolake')}"
     except PackageNotFoundError:
         agent = "cryptolake"
-    headers = {"user-agent": agent, "accept": "application/json"}
+    headers = {"user-agent": agent, "accept": "application/json", **vendor.headers}
     secret = vendor.secret
     if secret is None:
         return headers

@@ -1,0 +1,134 @@
+"""What the wires of the venues share: trades in order, and records set apart that nobody can trust."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any
+
+import msgspec
+
+from cryptolake.errors import BadRecordError
+from cryptolake.sources.records import Trade, TradePage
+
+LARGEST_ID = 2**63 - 1
+
+TradeId = Annotated[int, msgspec.Meta(ge=0, le=LARGEST_ID)]
+
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError)
+"""What reading JSON of a stranger may raise."""
+
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
+
+
+def whole_number(text: str) -> int:
+    """
+    Return the trade id that a venue prints as *text*.
+
+    Raises:
+        ValueError: it is no id that fits into 64 bits.
+
+    """
+    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(LARGEST_ID))):
+        raise ValueError(f"{text[:40]!r} is not a trade id")
+    if (number := int(text)) > LARGEST_ID:
+        raise ValueError(f"{text!r} is too large for a trade id")
+    return number
+
+
+def printed_number(raw: msgspec.Raw) -> str:
+    """
+    Return a JSON number exactly as it is printed.
+
+    Raises:
+        ValueError: it is something else.
+
+    """
+    text = bytes(raw).decode()
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(f"{text[:40]} is not a number")
+    return text
+
+
+def rising(trades: list[Trade]) -> list[Trade]:
+    """
+    Return *trades* by symbol and rising id, each once.
+
+    Raises:
+        ValueError: two of them have one id and differ.
+
+    """
+    if len(trades) == 1:
+        return trades
+    ordered: list[Trade] = []
+    for trade in sorted(trades, key=lambda trade: (trade.symbol, trade.trade_id)):
+        if ordered and (ordered[-1].symbol, ordered[-1].trade_id) == (trade.symbol, trade.trade_id):
+            if ordered[-1] != trade:
+                raise ValueError(f"two different trades have the id {trade.trade_id}")
+            continue
+        ordered.append(trade)
+    return ordered
+
+
+def page(
+    source: str,
+    symbol: str,
+    records: Iterable[msgspec.Raw],
+    parse: Callable[[bytes], Trade],
+    *,
+    id_key: str | int,
+    received_at_us: int,
+) -> TradePage:
+    """
+    Return *records* as trades of *symbol* by rising id, and those that *parse* refuses as rejects with their bytes.
+
+    *id_key* is where a record has its id, so that a reject can name it.
+    """
+    trades: dict[int, Trade] = {}
+    rejects: list[BadRecordError] = []
+    for record in records:
+        payload = bytes(record)
+        try:
+            trade = parse(payload)
+            if trade.symbol != symbol:
+                raise ValueError(f"the trade is of {trade.symbol!r}, {symbol!r} was asked for")
+            if trades.setdefault(trade.trade_id, trade) != trade:
+                raise ValueError(f"two different trades have the id {trade.trade_id}")
+        except UNREADABLE as reason:
+            trade_id = readable_id(payload, id_key)
+            rejects.append(BadRecordError(source, str(reason), payload, symbol=symbol, trade_id=trade_id))
+    return TradePage([trades[trade_id] for trade_id in sorted(trades)], received_at_us, rejects)
+
+
+def readable_id(record: bytes, key: str | int) -> int | None:
+    """
+    Return the id that a JSON *record* has at *key*, None where it has none that can be read.
+
+    >>> readable_id(b'{"id": 7, "price": null}', "id"), readable_id(b'["1.5", 7]', 1), readable_id(b'{"id":-1}', "id")
+    (7, 7, None)
+
+    """
+    try:
+        found: Any = msgspec.json.decode(record)
+        value = found[key]
+        if isinstance(value, str):
+            return whole_number(value)
+    except (*UNREADABLE, LookupError, TypeError):
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LARGEST_ID:
+        return None
+    return value
+
+
+def unwrapped(source: str, body: bytes, shape: Any) -> Any:
+    """
+    Return *body* decoded as *shape*.
+
+    Raises:
+        BadRecordError: it is nothing of the kind.
+
+    """
+    try:
+        return msgspec.json.decode(body, type=shape)
+    except UNREADABLE as nonsense:
+        raise BadRecordError(source, f"the answer is not what was asked for: {nonsense}", body) from nonsense
