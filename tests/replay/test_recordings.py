@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ import pytest
 from cryptolake.errors import OperatorError
 from cryptolake.replay import encode
 from cryptolake.replay.recordings import BUNDLED, INDEX, Recordings, Series, bundled_file
+from cryptolake.replay.venues.tape import RECORDED_TRADES
 
 EPOCH = datetime.fromtimestamp(0, UTC)
 ROOT = Path(__file__).parents[2]
@@ -24,7 +26,9 @@ GOLDEN = ROOT / "tests" / "golden"
 def originals(recordings: Path) -> Path:
     """The folder with the original recordings, all that the bundled ones are made from."""
     missing = [
-        source.folder for source in encode.SOURCES.values() if not (recordings / source.folder).exists()
+        source.folder
+        for source in (*encode.SOURCES.values(), encode.TRADES)
+        if not (recordings / source.folder).exists()
     ]
     if missing:
         pytest.skip(f"needs {', '.join(missing)} in {recordings}")
@@ -78,7 +82,7 @@ def test_the_index_is_exactly_the_recorded_one(originals: Path):
 def test_encoding_the_originals_again_gives_the_bundled_values(originals: Path, tmp_path: Path):
     """The bundled files are what the documented command makes."""
     encode.encode(originals, tmp_path)
-    for name in encode.SOURCES:
+    for name in (*encode.SOURCES, RECORDED_TRADES):
         made, bundled = pq.read_table(tmp_path / f"{name}.parquet"), pq.read_table(bundled_file(name))
         assert made.equals(bundled, check_metadata=True), name
 
@@ -119,10 +123,10 @@ def test_a_daily_recording_ends_at_noon_of_its_last_day(name: str, coins: int, e
     assert (len(recordings.coins), recordings.ends_at, len(recordings.index)) == (coins, ends_at, 2851)
 
 
-@pytest.mark.parametrize("name", sorted(encode.SOURCES))
+@pytest.mark.parametrize("name", [*sorted(encode.SOURCES), RECORDED_TRADES])
 def test_a_recording_says_where_it_comes_from(name: str):
     """Source, commit and licence stand in the file, in the README beside it and in NOTICE."""
-    source = encode.SOURCES[name]
+    source = encode.SOURCES.get(name, encode.TRADES)
     said = pq.read_schema(bundled_file(name)).metadata
     assert said[b"cryptolake.source"].decode() == f"{source.repository} at {source.commit}"
     assert said[b"cryptolake.licence"].decode() == source.licence
@@ -206,3 +210,15 @@ def test_missing_recordings_are_errors_that_say_what_to_do(tmp_path: Path):
         Recordings.bundled("51-coins")
     with pytest.raises(OperatorError, match="install the wheel"):
         bundled_file("51-coins")
+
+
+@pytest.mark.recordings
+def test_the_bundled_frames_are_those_of_the_source(originals: Path):
+    """Every `@trade` frame of the source is bundled, with the nanosecond of its receipt, and nothing else."""
+    files = sorted((originals / encode.TRADES.folder).glob("spot_*.gz"))
+    texts = [gzip.decompress(path.read_bytes()) for path in files]
+    lines = [line.partition(b" ") for text in texts for line in text.splitlines()]
+    expected = sorted((int(ns), frame) for ns, _, frame in lines if b'@trade"' in frame[:40])
+    table = pq.read_table(bundled_file(RECORDED_TRADES))
+    found = zip(table["received_at_ns"].to_pylist(), table["frame"].to_pylist(), strict=True)
+    assert sorted(found) == expected

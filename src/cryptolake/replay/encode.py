@@ -10,9 +10,12 @@ repository at the commit that README.md beside the recordings names.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+import gzip
+import operator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,11 +24,14 @@ import structlog
 from cryptolake.errors import OperatorError
 from cryptolake.replay.formats import COIN_COLUMNS, ENDS_AT, as_series, market_chart_rows, read_folder
 from cryptolake.replay.recordings import INDEX, Series, end_of
+from cryptolake.replay.venues.tape import RECORDED_TRADES
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from cryptolake.sources.records import IndexValue
+
+TRADE_STREAM = re.compile(rb'{"stream":"[a-z]+@trade",')
 
 log = structlog.get_logger(__name__)
 
@@ -45,6 +51,14 @@ class Source:
     licence: str
     coin: str | None = None
     ends_at: str | None = None
+
+    def metadata(self, ends_at: datetime) -> dict[str | bytes, str | bytes]:
+        """Return what a file of a recording that *ends_at* says about itself."""
+        return {
+            ENDS_AT: ends_at.isoformat(),
+            b"cryptolake.source": f"{self.repository} at {self.commit}",
+            b"cryptolake.licence": self.licence,
+        }
 
 
 SOURCES = {
@@ -77,6 +91,15 @@ SOURCES = {
 }
 
 
+TRADES = Source(
+    "hftbacktest_binance_ws_2024",
+    "https://github.com/nkaz001/hftbacktest",
+    "5f3ec40b2afb764e0fea112f941ed85523ef4e88",
+    "MIT, Copyright (c) 2022 nkaz001",
+)
+"""The frames of trades, as Binance sent them and byte by byte."""
+
+
 def encode(folder: Path, target: Path) -> None:
     """
     Write every bundled recording into *target*, from the sources in *folder*.
@@ -88,6 +111,7 @@ def encode(folder: Path, target: Path) -> None:
     import pyarrow.parquet as pq
 
     target.mkdir(parents=True, exist_ok=True)
+    encode_trades(folder, target)
     for name, source in SOURCES.items():
         table = _table(folder, source)
         path = target / f"{name}.parquet"
@@ -107,15 +131,55 @@ def encode(folder: Path, target: Path) -> None:
         log.info("recording.encoded", file=str(path), rows=table.num_rows, bytes=path.stat().st_size)
 
 
+def encode_trades(folder: Path, target: Path) -> None:
+    """
+    Write the recorded frames of trades into *target*: each with the nanosecond at which it was received.
+
+    Raises:
+        OperatorError: if the source in *folder* is missing or holds no such frames.
+
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [row for path in sorted((folder / TRADES.folder).glob("spot_*.gz")) for row in _trade_frames(path)]
+    if not rows:
+        raise OperatorError(f"{folder / TRADES.folder} holds no recorded frames of trades (spot_*.gz)")
+    rows.sort(key=operator.itemgetter(0))
+    received_at_ns, frames = zip(*rows, strict=True)
+    table = pa.table(
+        {"received_at_ns": pa.array(received_at_ns, pa.int64()), "frame": pa.array(frames, pa.binary())}
+    )
+    path = target / f"{RECORDED_TRADES}.parquet"
+    pq.write_table(
+        table.replace_schema_metadata(
+            TRADES.metadata(datetime.fromtimestamp(received_at_ns[-1] // 10**9, UTC))
+        ),
+        path,
+        compression="zstd",
+        compression_level=19,
+        use_dictionary=False,
+        column_encoding={"received_at_ns": "DELTA_BINARY_PACKED", "frame": "PLAIN"},
+        data_page_size=1 << 26,  # one page: the frames are much alike
+    )
+    log.info("recording.encoded", file=str(path), rows=table.num_rows, bytes=path.stat().st_size)
+
+
+def _trade_frames(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield the frames of trades in a file of lines `<nanoseconds> <frame>`, as they stand there."""
+    with gzip.open(path) as lines:
+        for line in lines:
+            received_at_ns, _, frame = line.rstrip(b"\n").partition(b" ")
+            if TRADE_STREAM.match(frame):
+                yield int(received_at_ns), frame
+
+
 def _table(folder: Path, source: Source) -> pa.Table:
     coins, index = _read(folder / source.folder, source.coin)
     ends_at = datetime.fromisoformat(source.ends_at) if source.ends_at else end_of(coins, index)
-    metadata = {
-        ENDS_AT: ends_at.isoformat(),
-        b"cryptolake.source": f"{source.repository} at {source.commit}",
-        b"cryptolake.licence": source.licence,
-    }
-    return (_coin_table(coins) if coins else _index_table(index)).replace_schema_metadata(metadata)
+    return (_coin_table(coins) if coins else _index_table(index)).replace_schema_metadata(
+        source.metadata(ends_at)
+    )
 
 
 def _read(path: Path, coin: str | None) -> tuple[dict[str, Series], list[IndexValue]]:
