@@ -17,7 +17,9 @@ class Column:
 
     *field_id* is its Iceberg field id: its position in the contract, so new columns go last.
     *type* is an Iceberg type (`string`, `long`, `timestamptz`, `decimal(28, 12)`, …).
-    *relative_tolerance* is how far two values may lie apart and still be equal.
+    *relative_tolerance* is how far two values may lie apart and still be equal. Where it is not *compared*, it
+    says how the row reached us and makes no rows differ. *is_rising*: neighbours differ little, so that files
+    hold the differences.
     """
 
     field_id: int
@@ -28,6 +30,8 @@ class Column:
     required: bool
     relative_tolerance: float | None
     odcs: SchemaProperty
+    compared: bool = True
+    is_rising: bool = False
 
     @property
     def is_lineage(self) -> bool:
@@ -59,7 +63,13 @@ class Retention:
 
 @dataclass(frozen=True)
 class Contract:
-    """The promise of one table, `layer.table`, parsed from its ODCS document *odcs*."""
+    """
+    The promise of one table, `layer.table`, parsed from its ODCS document *odcs*.
+
+    *commit_stamp* is the column that a merge stamps with the time of its commit. Of two rows with one key the
+    one that comes first by the columns *preferred* is kept. *has_rising_key*: the last column of the key rises
+    with the rows that come, within the others. A table that *is_optional* may be missing, or have no rows yet.
+    """
 
     name: str
     version: str
@@ -70,6 +80,10 @@ class Contract:
     sort_order: tuple[str, ...]
     retention: Retention
     odcs: OpenDataContractStandard
+    commit_stamp: str | None = None
+    preferred: tuple[str, ...] = ()
+    has_rising_key: bool = False
+    is_optional: bool = False
 
     @property
     def layer(self) -> str:
@@ -83,5 +97,5 @@ class Contract:
 
     @property
     def compared_columns(self) -> tuple[Column, ...]:
-        """Return the columns that decide whether two rows are equal: all but lineage and key."""
-        return tuple(c for c in self.columns if not c.is_lineage and c.name not in self.key)
+        """Return the columns that decide whether two rows are equal: all but the key and those that say how a row came."""
+        return tuple(c for c in self.columns if c.compared and not c.is_lineage and c.name not in self.key)

@@ -74,6 +74,10 @@ def parse_contract(document: str) -> Contract:
             daily_tags=int(custom.get("dailyTags", 0)),
         ),
         odcs=odcs,
+        commit_stamp=custom.get("commitStamp"),
+        preferred=tuple(custom.get("preferred", ())),
+        has_rising_key=bool(custom.get("risingKey", False)),
+        is_optional=bool(custom.get("optional", False)),
     )
 
 
@@ -92,6 +96,8 @@ def _column(table: str, position: int, p: SchemaProperty) -> Column:
         required=bool(p.required),
         relative_tolerance=custom.get("relativeTolerance"),
         odcs=p,
+        compared=bool(custom.get("compared", True)),
+        is_rising=bool(custom.get("rising", False)),
     )
 
 

@@ -8,7 +8,7 @@ own retry is off: it would rebase a change blindly onto rows that the change has
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from pyiceberg.table.update import update_table_metadata
 from pyiceberg.table.update.snapshot import ExpireSnapshots
 
 from cryptolake.errors import StaleWriterError
+from cryptolake.lake.encoding import use_encodings
 from cryptolake.lake.retention import expired
 
 if TYPE_CHECKING:
@@ -40,7 +41,9 @@ CREATED_WITH = {
 """Properties of every table that we create."""
 
 LOADED_AT = "cryptolake.loaded-at-us"
+MOVED_AT = "cryptolake.moved-at-us"
 POSITION = "cryptolake.position."
+PROCESSED = "cryptolake.processed."
 TAG = "day-"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -86,9 +89,49 @@ class Position:
 
 def next_loaded_at(table: Table, now: datetime) -> datetime:
     """Return the time to stamp a commit with: *now*, but later than every earlier commit of *table*."""
-    last_us = int(table.properties.get(LOADED_AT, "-1"))
-    now_us = (now - EPOCH) // timedelta(microseconds=1)
-    return EPOCH + timedelta(microseconds=max(now_us, last_us + 1))
+    return EPOCH + timedelta(microseconds=max(microseconds(now), stamp_of(table) + 1))
+
+
+def stamp_of(table: Table) -> int:
+    """Return the newest stamp that a commit of *table* gave its rows, microseconds; -1 where there is none."""
+    return int(table.properties.get(LOADED_AT, "-1"))
+
+
+def moved_at(table: Table) -> int:
+    """Return the stamp of the last commit that took rows of *table* away, or from one partition to another; or -1."""
+    return int(table.properties.get(MOVED_AT, "-1"))
+
+
+def processed_by(table: Table) -> dict[str, int]:
+    """Return the newest stamp of each input that *table* was made from, by the input's name, microseconds."""
+    return {
+        key.removeprefix(PROCESSED): int(us)
+        for key, us in table.properties.items()
+        if key.startswith(PROCESSED)
+    }
+
+
+def processed_properties(inputs: Mapping[str, int]) -> dict[str, str]:
+    """Return the table properties that `processed_by` reads."""
+    return {PROCESSED + name: str(us) for name, us in inputs.items()}
+
+
+def microseconds(at: datetime) -> int:
+    """Return *at* as microseconds since 1970-01-01 UTC."""
+    return (at - EPOCH) // timedelta(microseconds=1)
+
+
+def commit_properties(table: Table, properties: Mapping[str, str]) -> None:
+    """
+    Commit *properties* to *table*, without a snapshot; those that it has already are no reason to.
+
+    Raises:
+        CommitFailedException: another writer committed since *table* was loaded.
+    """
+    if any(table.properties.get(key) != value for key, value in properties.items()):
+        tx = _Transaction(table)
+        tx.set_properties(dict(properties))
+        tx.commit_transaction()
 
 
 def commit_rows(
@@ -99,11 +142,12 @@ def commit_rows(
     replaced: Sequence[FileScanTask] = (),
     loaded_at: datetime | None = None,
     position: Position | None = None,
+    properties: Mapping[str, str] | None = None,
 ) -> Table:
     """
     Commit *rows* to *table*, in place of the rows of the files *replaced*, in one snapshot.
 
-    The same transaction carries the stream position and expires what *retention* lets go.
+    The same transaction carries the stream position and *properties*, and expires what *retention* lets go.
 
     Raises:
         CommitFailedException: another writer committed since *table* was loaded.
@@ -112,10 +156,11 @@ def commit_rows(
     tx = _Transaction(table)
     carried = {}
     if loaded_at is not None:
-        carried[LOADED_AT] = str((loaded_at - EPOCH) // timedelta(microseconds=1))
+        carried[LOADED_AT] = str(microseconds(loaded_at))
     if position is not None:
         position.refuse_stale(table)
         carried[position.property_name] = position.end
+    use_encodings()
     update = tx.update_snapshot(snapshot_properties=carried)
     with update.overwrite() if replaced else update.merge_append() as snapshot:
         for task in replaced:
@@ -125,8 +170,8 @@ def commit_rows(
                 table_metadata=table.metadata, df=rows, io=table.io, write_uuid=uuid.uuid4()
             ):
                 snapshot.append_data_file(file)
-    if carried:
-        tx.set_properties(carried)
+    if carried or properties:
+        tx.set_properties({**carried, **(properties or {})})
     _tag_days(tx, table, retention)
     expire(tx, retention)
     return tx.commit_transaction()

@@ -20,18 +20,21 @@ from cryptolake.contracts.schemas import iceberg_schema, partition_spec, sort_or
 from cryptolake.errors import CommitConflictError, ContractError, LakeError
 from cryptolake.lake.catalog import newest_metadata, open_catalog
 from cryptolake.lake.commit import CREATED_WITH, Committed, Position, commit_rows, next_loaded_at
+from cryptolake.lake.compaction import ROWS_PER_FILE, compact
+from cryptolake.lake.conform import conformed, order_by, stamped
+from cryptolake.lake.encoding import encoding_properties
 from cryptolake.lake.evolve import VERSION, differences, evolve
 from cryptolake.lake.faults import explained
 from cryptolake.lake.maintenance import Maintained, maintain
-from cryptolake.lake.merge import delta_to, refuse_bad_keys, rows_to_write
+from cryptolake.lake.merge import Merge, refuse_moved
 from cryptolake.lake.reader import Reader
-from cryptolake.lake.scan import create_view, has_deletes, local_path, plan, quoted, relation
+from cryptolake.lake.scan import create_narrow_view, create_view, expose_stored, local_path, plan, stamp_after
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
     from pyiceberg.catalog import Catalog
-    from pyiceberg.table import FileScanTask, Table
+    from pyiceberg.table import Table
 
 COMMIT_TRIES = 60
 LONGEST_PAUSE_SECONDS = 0.2
@@ -171,7 +174,7 @@ class Lake:
                     location=self._new_location(contract),
                     partition_spec=partition_spec(contract),
                     sort_order=sort_order(contract),
-                    properties={**CREATED_WITH, VERSION: contract.version},
+                    properties={**CREATED_WITH, **encoding_properties(contract), VERSION: contract.version},
                 )
             except TableAlreadyExistsError:
                 return
@@ -217,12 +220,12 @@ class Lake:
             cursor = self._duckdb.cursor()
             cursor.register("incoming", rows)
             if "stored" in new:
-                self._expose_stored(cursor, table, plan(table, within=within))
-            chosen = _conformed(cursor.sql(new + _order(contract)).to_arrow_table(), table)
+                expose_stored(cursor, table, plan(table, within=within))
+            chosen = conformed(cursor.sql(new + order_by(contract)).to_arrow_table(), table)
             if not chosen.num_rows and position is None:
                 return Committed()
             loaded_at = next_loaded_at(table, self.clock.now())
-            chosen = _stamped(chosen, contract, loaded_at)
+            chosen = stamped(chosen, "_loaded_at", loaded_at)
             done = commit_rows(
                 table, chosen, retention=contract.retention, loaded_at=loaded_at, position=position
             )
@@ -238,13 +241,14 @@ class Lake:
         gone: pa.Table | None = None,
         full: bool = False,
         based_on: Table | None = None,
+        inputs: Mapping[str, int] | None = None,
     ) -> Committed:
         """
         Bring the table *name* to hold *rows*, by the key of its contract, in one snapshot.
 
         Only rows that differ in a column that is compared (see `Contract.compared_columns`) are
-        written, and only files that hold one of them are rewritten. Where nothing differs, nothing
-        is committed.
+        written, and only files that hold one of them are rewritten. Where nothing differs, no row
+        is. Where the contract prefers some rows to others, a stored row gives way to a better one only.
 
         Args:
             name: the table, as `layer.table`.
@@ -252,6 +256,8 @@ class Lake:
             gone: keys of rows to take away.
             full: replace all rows of the table; its history is kept.
             based_on: the table that *rows* were computed from; no other may be committed to.
+            inputs: tables that *rows* were made from, with the newest stamp seen of each (see
+                `processed_by`); committed with the rows, and also where no row differs.
 
         Raises:
             ContractError: a key is null or comes twice.
@@ -260,37 +266,14 @@ class Lake:
         contract = self.contract(name)
 
         def attempt(table: Table) -> Committed:
-            _refuse_moved(table, based_on)
+            refuse_moved(table, based_on)
             cursor = self._duckdb.cursor()
-            cursor.register("incoming", _conformed(rows, table))
+            cursor.register("incoming", conformed(rows, table))
             cursor.register("gone", rows.slice(0, 0) if gone is None else gone)
-            return (self._replace if full else self._change)(cursor, table, contract)
+            merge = Merge(cursor, table, contract, self.clock.now(), inputs or {})
+            return merge.replace() if full else merge.change()
 
         return self._commit(name, attempt)
-
-    def _change(self, cursor: duckdb.DuckDBPyConnection, table: Table, contract: Contract) -> Committed:
-        """Commit how the relations `incoming` and `gone` differ from the rows of *table*."""
-        delta = delta_to(
-            cursor, contract, lambda within: self._expose_stored(cursor, table, plan(table, within=within))
-        )
-        if not delta.added + delta.replaced + delta.removed:
-            return Committed()
-        written = _conformed(rows_to_write(cursor, contract, delta, table.schema()), table)
-        done = commit_rows(table, written, retention=contract.retention, replaced=delta.files)
-        snapshot_id = done.metadata.current_snapshot_id
-        return Committed(delta.added, delta.replaced, delta.removed, len(delta.files), snapshot_id)
-
-    def _replace(self, cursor: duckdb.DuckDBPyConnection, table: Table, contract: Contract) -> Committed:
-        """Commit the relation `incoming` in place of all rows of *table*."""
-        refuse_bad_keys(cursor, contract)
-        old = plan(table)
-        self._refuse_deletes(table, old)
-        written = _conformed(cursor.sql(f"select * from incoming{_order(contract)}").to_arrow_table(), table)
-        if not written.num_rows and not old:
-            return Committed()
-        done = commit_rows(table, written, retention=contract.retention, replaced=old)
-        removed = sum(task.file.record_count for task in old)
-        return Committed(written.num_rows, 0, removed, len(old), done.metadata.current_snapshot_id)
 
     def reader(self, *, as_of: datetime | int | None = None, only: Collection[str] | None = None) -> Reader:
         """
@@ -309,6 +292,30 @@ class Lake:
         with explained(self.place, name):
             create_view(connection, table, self.planned)
         return table
+
+    def expose_within(
+        self, connection: duckdb.DuckDBPyConnection, table: Table, view: str, within: str | None
+    ) -> None:
+        """Make *view* on *connection* from the files of *table* that may hold rows *within* a PyIceberg row filter."""
+        with explained(self.place, ".".join(table.name())):
+            create_narrow_view(connection, table, view, within)
+
+    def stamp_after(self, table: Table, column: str, after: datetime, rows: int) -> int | None:
+        """Return up to which stamp about *rows* rows of *table* came *after* another; see `scan.stamp_after`."""
+        with explained(self.place, ".".join(table.name())):
+            return stamp_after(table, column, after, rows)
+
+    def compact(
+        self, name: str, *, before: datetime | None = None, rows_per_file: int = ROWS_PER_FILE
+    ) -> int:
+        """
+        Rewrite the small files of crowded partitions of the table *name*, sorted as its contract says; return how many.
+
+        Only files whose newest time, in the partitioned column, is *before* a moment count. No more than about
+        *rows_per_file* rows are in memory at once, and in one file.
+        """
+        with explained(self.place, name):
+            return compact(self, name, before=before, rows_per_file=rows_per_file)
 
     def maintain(self, *, orphans_older_than_seconds: float, dry_run: bool) -> list[Maintained]:
         """Compact, expire and clean every table; see `maintenance.maintain`."""
@@ -331,56 +338,3 @@ class Lake:
                 log.info("commit.conflict", table=name, tried=tried + 1, reason=str(e))
                 self.clock.sleep(random.uniform(0, min(LONGEST_PAUSE_SECONDS, 0.01 * 2**tried)))  # noqa: S311 (jitter)
         raise CommitConflictError(f"{name}: {COMMIT_TRIES} times another writer committed first; run again")
-
-    def _expose_stored(
-        self, cursor: duckdb.DuckDBPyConnection, table: Table, tasks: list[FileScanTask]
-    ) -> list[FileScanTask]:
-        self._refuse_deletes(table, tasks)
-        cursor.execute(
-            f"create or replace temp view stored as select * from {relation(tasks, table.schema(), with_file=True)}"
-        )
-        return tasks
-
-    def _refuse_deletes(self, table: Table, tasks: list[FileScanTask]) -> None:
-        if has_deletes(tasks):
-            raise LakeError(
-                f"{'.'.join(table.name())} has merge-on-read deletes, which cannot be written over here; "
-                "rewrite its files with the engine that wrote them (in Spark: call system.rewrite_data_files)."
-            )
-
-
-def _refuse_moved(table: Table, based_on: Table | None) -> None:
-    if based_on is not None and based_on.metadata.current_snapshot_id != table.metadata.current_snapshot_id:
-        raise CommitConflictError(
-            f"{'.'.join(table.name())} was changed by another process meanwhile; nothing was written, run again"
-        )
-
-
-def _order(contract: Contract) -> str:
-    return f" order by {', '.join(map(quoted, contract.sort_order))}" if contract.sort_order else ""
-
-
-def _stamped(rows: pa.Table, contract: Contract, loaded_at: datetime) -> pa.Table:
-    import pyarrow as pa
-
-    if "_loaded_at" not in contract.column_names:
-        return rows
-    kind = rows.schema.field("_loaded_at")
-    stamps = pa.repeat(pa.scalar(loaded_at, kind.type), rows.num_rows)
-    return rows.set_column(rows.schema.get_field_index("_loaded_at"), kind, stamps)
-
-
-def _conformed(rows: pa.Table, table: Table) -> pa.Table:
-    """Return *rows* in the columns, order and types of *table*; what they lack is null."""
-    import pyarrow as pa
-
-    schema = table.schema().as_arrow()
-    if unknown := sorted(set(rows.schema.names) - set(schema.names) - {"_file"}):
-        raise ContractError(f"{'.'.join(table.name())} has no columns {', '.join(unknown)}")
-    columns = [
-        rows[f.name] if f.name in rows.schema.names else pa.nulls(rows.num_rows, f.type) for f in schema
-    ]
-    try:
-        return pa.table(columns, names=schema.names).cast(schema)
-    except pa.ArrowInvalid as e:
-        raise ContractError(f"rows do not fit the columns of {'.'.join(table.name())}: {e}") from e

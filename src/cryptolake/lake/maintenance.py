@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,16 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from cryptolake.lake.commit import _Transaction, commit_rows, expire
-from cryptolake.lake.scan import has_deletes, local_path, plan, quoted, relation
+from cryptolake.lake.commit import _Transaction, expire
+from cryptolake.lake.compaction import compact, count_crowded
+from cryptolake.lake.scan import local_path
 
 if TYPE_CHECKING:
-    from pyiceberg.table import FileScanTask, Table
+    from pyiceberg.table import Table
 
     from cryptolake.lake.lake import Lake
-
-SMALL_BYTES = 32 * 2**20
-FEWEST_FILES = 4
 
 log = structlog.get_logger(__name__)
 
@@ -42,13 +39,13 @@ def maintain(lake: Lake, name: str, *, orphans_older_than_seconds: float, dry_ru
     Maintain the table *name*.
 
     * Snapshots past the retention of the contract expire, its age counted back from the newest snapshot.
-    * Partitions with at least 4 files under 32 MiB get one, sorted as the contract says.
+    * Small files of crowded partitions are compacted; see `compaction.compact`.
     * Files under the table's location that no kept snapshot names, and that are older than
       *orphans_older_than_seconds*, are removed. The age protects writers that have not committed yet; readers are protected
       by the retention of the snapshots that they read.
     """
     snapshots = _expire(lake, name, dry_run=dry_run)
-    files = _compact(lake, name, dry_run=dry_run)
+    files = count_crowded(lake.table(name)) if dry_run else compact(lake, name)
     orphans = list(
         _orphans(lake.table(name), lake.clock.wall() - timedelta(seconds=orphans_older_than_seconds))
     )
@@ -59,39 +56,6 @@ def maintain(lake: Lake, name: str, *, orphans_older_than_seconds: float, dry_ru
     done = Maintained(name, files, snapshots, len(orphans), sum(info.size for _, info in orphans))
     log.info("table.maintained", dry_run=dry_run, **done.__dict__)
     return done
-
-
-def _compact(lake: Lake, name: str, *, dry_run: bool) -> int:
-    """Rewrite the small files of crowded partitions; return how many there were."""
-    crowded = _crowded(lake.table(name))
-    if dry_run or not crowded:
-        return len(crowded)
-
-    def attempt(table: Table) -> Any:
-        from cryptolake.lake.commit import Committed
-
-        old = _crowded(table)
-        contract = lake.contract(name)
-        order = ", ".join(map(quoted, contract.sort_order))
-        cursor = lake._duckdb.cursor()  # noqa: SLF001 (the lake's own engine)
-        rows = cursor.sql(
-            f"select * from {relation(old, table.schema())}{f' order by {order}' if order else ''}"
-        ).to_arrow_table()
-        if old:
-            commit_rows(
-                table, rows.cast(table.schema().as_arrow()), retention=contract.retention, replaced=old
-            )
-        return Committed(files_rewritten=len(old))
-
-    return lake._commit(name, attempt).files_rewritten  # noqa: SLF001 (the lake's own loop)
-
-
-def _crowded(table: Table) -> list[FileScanTask]:
-    partitions: dict[Any, list[FileScanTask]] = defaultdict(list)
-    for task in plan(table):
-        if task.file.file_size_in_bytes < SMALL_BYTES and not has_deletes([task]):
-            partitions[(task.file.spec_id, str(task.file.partition))].append(task)
-    return [task for tasks in partitions.values() if len(tasks) >= FEWEST_FILES for task in tasks]
 
 
 def _expire(lake: Lake, name: str, *, dry_run: bool) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from cryptolake.errors import LakeError
@@ -91,6 +92,31 @@ def has_deletes(tasks: Sequence[FileScanTask]) -> bool:
     return any(task.delete_files for task in tasks)
 
 
+def expose_stored(
+    cursor: duckdb.DuckDBPyConnection, table: Table, tasks: Sequence[FileScanTask]
+) -> Sequence[FileScanTask]:
+    """
+    Make the relation `stored` on *cursor* from the rows of *tasks*, with their `_file`, and return the tasks.
+
+    Raises:
+        LakeError: rows of them were deleted by merge-on-read.
+    """
+    refuse_deletes(table, tasks)
+    cursor.execute(
+        f"create or replace temp view stored as select * from {relation(tasks, table.schema(), with_file=True)}"
+    )
+    return tasks
+
+
+def refuse_deletes(table: Table, tasks: Sequence[FileScanTask]) -> None:
+    """Raise `LakeError` where rows of *tasks* were deleted by merge-on-read."""
+    if has_deletes(tasks):
+        raise LakeError(
+            f"{'.'.join(table.name())} has merge-on-read deletes, which cannot be written over here; "
+            "rewrite its files with the engine that wrote them (in Spark: call system.rewrite_data_files)."
+        )
+
+
 def create_view(
     connection: duckdb.DuckDBPyConnection,
     table: Table,
@@ -122,6 +148,45 @@ def create_view(
         connection.execute(f"create or replace table {source} as select * from rows")
     connection.execute(f"create schema if not exists {quoted(namespace)}")
     connection.execute(f"create or replace view {view} as select * from {source}")
+
+
+def create_narrow_view(
+    connection: duckdb.DuckDBPyConnection, table: Table, view: str, within: str | None
+) -> None:
+    """
+    Make *view* on *connection*, unseen by others, from the files of *table* that may hold rows *within* a filter.
+
+    The rows themselves are not filtered; without a filter all of them are there.
+    """
+    tasks = plan(table, within=within)
+    namespace, name = table.name()
+    source = relation(tasks, schema_at(table, None))
+    if has_deletes(tasks):
+        source = f"{quoted(namespace)}.{quoted(name)}"
+    connection.execute(f"create or replace temp view {quoted(view)} as select * from {source}")
+
+
+def stamp_after(table: Table, column: str, after: datetime, rows: int) -> int | None:
+    """
+    Return the stamp in *column*, microseconds, up to which about *rows* rows of *table* came *after* another one.
+
+    None where no more came. Whole files count, by the bounds that Iceberg keeps of them.
+    """
+    from pyiceberg.conversions import from_bytes
+
+    field = table.schema().find_field(column)
+    tasks = plan(table, within=f"{column} > '{after.isoformat()}'")
+    held = sorted(
+        (int(from_bytes(field.field_type, t.file.upper_bounds[field.field_id])), t.file.record_count)
+        for t in tasks
+        if field.field_id in (t.file.upper_bounds or {})
+    )
+    taken = 0
+    for stamp_us, count in held:
+        taken += count
+        if taken >= rows:
+            return stamp_us if stamp_us < held[-1][0] else None
+    return None
 
 
 def _source(table: Table, snapshot_id: int | None, *, empty: bool) -> str | None:

@@ -3,7 +3,8 @@ Run the checks of whole layers, and keep every result.
 
 All figures of a table are taken in one statement. Where that fails, they are taken one by one, so that a
 check that cannot run is an `error` and hides no other. Of a table that is missing, `exists` is failed and
-every other check is an error; of one that is there but cannot be read, all but `exists` are errors.
+every other check is an error; of one that is there but cannot be read, all but `exists` are errors. Of an
+optional table that is missing, or never had a row, nothing is checked.
 """
 
 from __future__ import annotations
@@ -65,7 +66,9 @@ def run_checks(
     """
     lake.ensure(RESULTS)
     reader.refresh()
-    contracts = [c for layer in layers for c in lake.contracts.values() if c.layer == layer]
+    contracts = [
+        c for layer in layers for c in lake.contracts.values() if c.layer == layer and _is_due(lake, c)
+    ]
     checks = {c.name: compile_checks(c) for c in contracts}
     history = read_history(lake, reader, [check for of_table in checks.values() for check in of_table], now)
     run = _Run(lake, reader, Rendering.at(now, coins), history, frozenset(lake.tables()), run_id, now)
@@ -80,6 +83,16 @@ def run_checks(
                 status=result.status.value,
             )
     return results
+
+
+def _is_due(lake: Lake, contract: Contract) -> bool:
+    """Say whether there is something to check: an optional table counts once it has had rows."""
+    if not contract.is_optional:
+        return True
+    try:
+        return lake.exists(contract.name) and lake.table(contract.name).current_snapshot() is not None
+    except LakeError:
+        return True  # it is there and cannot be read, which its checks say
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,14 +14,17 @@ from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
+from msgspec import to_builtins
 
 from cryptolake.errors import CommitConflictError, OperatorError
+from cryptolake.transform.instruments import declared_instruments
 
 if TYPE_CHECKING:
     from dbt.artifacts.schemas.run import RunExecutionResult
     from dbt.contracts.graph.manifest import Manifest
 
     from cryptolake.lake import Committed, Lake
+    from cryptolake.transform.iceberg_plugin import Session
 
 PROJECT = Path(__file__).parent / "dbt"
 QUIET = (
@@ -32,6 +35,13 @@ QUIET = (
 )
 TRIES = 3
 """How often models are run when other processes commit to their tables meanwhile."""
+TRADES = ("bronze.realtime_trades", "bronze.trade_gaps")
+TRADES_TAG = "trades"
+TRADES_AT_ONCE = 2_000_000
+REFRESHED = ("trades", "held_ids", "trade_gaps", "held_ranges", "bars_1m", "fact_ohlcv")
+"""The models that a running capture brings up to date every few seconds, in dbt's selection syntax."""
+COVERAGE = (*REFRESHED, "coverage_daily")
+"""The models that say what is held and what is missing."""
 NOTHING_SELECTED = "does not match any enabled nodes"
 
 log = structlog.get_logger(__name__)
@@ -52,17 +62,30 @@ class ModelRun:
     seconds: float
     status: str
 
+    def followed_by(self, later: ModelRun) -> ModelRun:
+        """Return what both runs of one node did."""
+        return ModelRun(
+            self.name,
+            self.rows_added + later.rows_added,
+            self.rows_replaced + later.rows_replaced,
+            self.rows_removed + later.rows_removed,
+            self.files_rewritten + later.files_rewritten,
+            self.seconds + later.seconds,
+            later.status,
+        )
+
 
 class Transform:
     """
     Bronze to silver to gold, by dbt.
 
     The project is parsed once in a process; what an earlier process left under *target_path* makes
-    that quick. dbt writes nowhere else.
+    that quick. dbt writes nowhere else. Of new trades about *trades_at_once* are taken at a time, which bounds
+    the memory.
     """
 
-    def __init__(self, target_path: Path) -> None:
-        self._target_path = target_path
+    def __init__(self, target_path: Path, trades_at_once: int = TRADES_AT_ONCE) -> None:
+        self._target_path, self._trades_at_once = target_path, trades_at_once
         self._manifest: Manifest | None = None
         self._parsing = Lock()
 
@@ -85,7 +108,8 @@ class Transform:
         Args:
             lake: with bronze tables; without any there is nothing to do.
             now: the time of the run, gold's `_loaded_at`.
-            select: names of models, in dbt's selection syntax; all by default.
+            select: names of models, in dbt's selection syntax; all by default. Where there never was a
+                trade, the models of trades are left out.
             full_refresh: build from all of bronze, not only from what is new.
             tests: also run the project's data tests, each after its model.
 
@@ -94,20 +118,47 @@ class Transform:
         """
         command = ["build", "--exclude-resource-type", "unit_test"] if tests else ["run"]
         selected = ["--select", *select] if select else []
-        return self._on(lake, [*command, *selected, *(["--full-refresh"] if full_refresh else [])], now)
+        without = None if has_trades(lake) else TRADES_TAG
+        if without:
+            selected += ["--exclude", f"tag:{without}"]
+        arguments, has_more = [*command, *selected], True
+        done: dict[str, ModelRun] = {}
+        while has_more:
+            full = full_refresh and not done
+            runs, has_more = self._on(lake, arguments, now, without=without, full=full)
+            done |= {r.name: done[r.name].followed_by(r) if r.name in done else r for r in runs}
+        return list(done.values())
 
-    def _on(self, lake: Lake, arguments: Sequence[str], now: datetime) -> list[ModelRun]:
-        from cryptolake.transform.iceberg_plugin import serving
+    def _on(
+        self,
+        lake: Lake,
+        arguments: Sequence[str],
+        now: datetime,
+        *,
+        without: str | None = None,
+        full: bool = False,
+    ) -> tuple[list[ModelRun], bool]:
+        """
+        Run dbt with *arguments* on the tables of all models, or of those *without* a tag and their inputs.
 
+        Return what became of its nodes, and whether there are new trades beyond those that one run takes.
+        """
         manifest = self._parsed()
         sources = sorted(f"{s.schema}.{s.name}" for s in manifest.sources.values())
-        models = sorted(f"{n.schema}.{n.name}" for n in manifest.nodes.values() if n.resource_type == "model")
         if not any(lake.exists(name) for name in sources):
-            return []
+            return [], False
+        models = sorted(f"{n.schema}.{n.name}" for n in manifest.nodes.values() if n.resource_type == "model")
+        inputs = _inputs(manifest, without)
+        tables = sorted({*inputs, *(name for of_model in inputs.values() for name in of_model)})
         for tries_left in reversed(range(TRIES)):
-            with _dbt_is_running, self._alone(), serving(lake, [*sources, *models]) as session:
-                variables = {"now": now.astimezone(UTC).isoformat(sep=" "), "built": session.built}
-                success, result, error = self._invoke([*arguments, "--vars", json.dumps(variables)], manifest)
+            with _dbt_is_running, self._alone(), self._serving(lake, tables, inputs, full=full) as session:
+                variables = {
+                    "now": now.astimezone(UTC).isoformat(sep=" "),
+                    **session.variables,
+                    "instruments": to_builtins(declared_instruments()),
+                }
+                command = [*arguments, *(["--full-refresh"] if full else []), "--vars", json.dumps(variables)]
+                success, result, error = self._invoke(command, manifest)
             if tries_left and any(isinstance(e, CommitConflictError) for e in session.failed.values()):
                 log.info(
                     "transform.again", reason="another process committed meanwhile", tries_left=tries_left
@@ -120,7 +171,15 @@ class Transform:
             raise _refusal(error, models) from error
         if not success:
             raise OperatorError(_failures(cast("RunExecutionResult", result)))
-        return [_model_run(r, session.committed) for r in cast("RunExecutionResult", result).results]
+        runs = [_model_run(r, session.committed) for r in cast("RunExecutionResult", result).results]
+        return runs, bool(session.up_to) and any(r.name == "trades" for r in runs)
+
+    def _serving(
+        self, lake: Lake, tables: Sequence[str], inputs: Mapping[str, Sequence[str]], *, full: bool
+    ) -> AbstractContextManager[Session]:
+        from cryptolake.transform.iceberg_plugin import serving
+
+        return serving(lake, tables, inputs, trades_at_once=self._trades_at_once, full=full)
 
     def _preload(self) -> None:
         with suppress(Exception):  # the run comes upon what went wrong again, and says so
@@ -175,6 +234,21 @@ def _without_dbt_variables() -> Iterator[None]:
         yield
     finally:
         os.environ.update(hidden)
+
+
+def has_trades(lake: Lake) -> bool:
+    """Say whether trades, or gaps between them, were ever landed in *lake*."""
+    return any(lake.exists(name) and lake.table(name).metadata.current_snapshot_id for name in TRADES)
+
+
+def _inputs(manifest: Manifest, without: str | None) -> dict[str, list[str]]:
+    """Return the tables that each model reads, as `layer.table`; of models *without* a tag only, where one is given."""
+    nodes = {**manifest.nodes, **manifest.sources}
+    return {
+        f"{n.schema}.{n.name}": [f"{nodes[i].schema}.{nodes[i].name}" for i in n.depends_on.nodes]
+        for n in manifest.nodes.values()
+        if n.resource_type == "model" and without not in n.config.tags
+    }
 
 
 def _refusal(error: BaseException, models: Sequence[str]) -> BaseException:

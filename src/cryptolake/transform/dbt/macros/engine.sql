@@ -54,3 +54,29 @@ list_reduce({{ list }}, lambda a, x: a + (x - {{ mean }}) * (x - {{ mean }}), ca
 {% macro spark__list_squares(list, mean) -%}
 aggregate({{ list }}, 0D, (a, x) -> a + (x - {{ mean }}) * (x - {{ mean }}))
 {%- endmacro %}
+
+{# How many times n microseconds fit between 1970 and a timestamp; and the timestamp at a number of microseconds. #}
+{% macro bucket_of(timestamp, us) %}{{ return(adapter.dispatch('bucket_of')(timestamp, us)) }}{% endmacro %}
+{% macro duckdb__bucket_of(timestamp, us) %}epoch_us({{ timestamp }}) // {{ us }}{% endmacro %}
+{% macro spark__bucket_of(timestamp, us) %}unix_micros({{ timestamp }}) div {{ us }}{% endmacro %}
+
+{% macro timestamp_of_us(us) %}{{ return(adapter.dispatch('timestamp_of_us')(us)) }}{% endmacro %}
+{% macro duckdb__timestamp_of_us(us) %}make_timestamptz({{ us }}){% endmacro %}
+{% macro spark__timestamp_of_us(us) %}timestamp_micros({{ us }}){% endmacro %}
+
+{# The product of two decimals(28, 12) as a decimal(38, 24), exact or an error. Spark: with allowPrecisionLoss = false. #}
+{% macro exact_product(a, b) %}{{ return(adapter.dispatch('exact_product')(a, b)) }}{% endmacro %}
+{% macro duckdb__exact_product(a, b) %}cast({{ a }} as decimal(38, 12)) * cast({{ b }} as decimal(38, 12)){% endmacro %}
+{% macro spark__exact_product(a, b) %}cast({{ a }} * {{ b }} as decimal(38, 24)){% endmacro %}
+
+{# The double that is nearest to a decimal. #}
+{% macro double_of(decimal) %}{{ return(adapter.dispatch('double_of')(decimal)) }}{% endmacro %}
+{% macro duckdb__double_of(decimal) %}cast(cast({{ decimal }} as varchar) as double){% endmacro %}
+{% macro spark__double_of(decimal) %}cast({{ decimal }} as double){% endmacro %}
+
+{# A part of a lake table, by file: on DuckDB the plugin makes the view that a model names; Spark prunes by itself. #}
+{% macro narrowed(table, how) %}{{ return(adapter.dispatch('narrowed')(table, how)) }}{% endmacro %}
+{% macro duckdb__narrowed(table, how) -%}
+{%- if table is string or table.is_cte -%}{{ table }}{%- else -%}"{{ table.schema }}.{{ table.identifier }} {{ how }}"{%- endif -%}
+{%- endmacro %}
+{% macro spark__narrowed(table, how) %}{{ table }}{% endmacro %}

@@ -13,8 +13,8 @@
 
 {# The newest load of bronze that a silver table has seen. `_loaded_at` rises with every commit of a bronze table,
    so later rows are exactly those that it has not seen. #}
-{% macro processed_up_to() -%}
-(select coalesce(max(_processed_at), {{ timestamp_literal('1970-01-01 00:00:00+00:00') }}) from {{ this }})
+{% macro processed_up_to(only='true') -%}
+(select coalesce(max(_processed_at), {{ timestamp_literal('1970-01-01 00:00:00+00:00') }}) from {{ this }} where {{ only }})
 {%- endmacro %}
 
 {% macro merge_into_lake(full) %}

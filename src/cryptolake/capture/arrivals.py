@@ -1,0 +1,197 @@
+"""What came in one batch of frames: decoded, checked, and taken into the books."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import pyarrow as pa
+import structlog
+
+from cryptolake.capture.batch import LARGEST_ID, Checked, RejectRow, check, trade_rows
+from cryptolake.capture.ledger import Ledger
+from cryptolake.errors import BadRecordError
+from cryptolake.sources.records import Control, Recent, Trade
+from cryptolake.sources.venue import Venue
+
+Frame = tuple[bytes, int]
+"""The payload of a WebSocket frame, and when it was received (microseconds since 1970-01-01 UTC)."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Trades of one ledger that came in turn, by their *positions*; from before the subscription or live."""
+
+    ledger: Ledger
+    is_recent: bool
+    positions: list[int]
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What became of a stretch: how many trades were *received*, *new* and *refused*, and the *last* one and its time."""
+
+    ledger: Ledger
+    received: int
+    new: int
+    refused: int
+    last: Trade
+    received_at_us: int
+
+
+class _Kept(NamedTuple):
+    """New trades by their position in the batch, and by their row among those that were checked."""
+
+    positions: list[int]
+    rows: list[int]
+
+
+class Arrivals:
+    """The trades of one batch, in the order in which they came."""
+
+    def __init__(self, ledgers: Mapping[tuple[str, str], Ledger]) -> None:
+        self._ledgers = ledgers
+        self._is_starting = not all(ledger.is_settled for ledger in ledgers.values())
+        self._heard: dict[Ledger, set[int]] = {}
+        self._trades: list[Trade] = []
+        self._origins: list[Frame] = []
+        self._stretches: list[Stretch] = []
+        self._current: dict[str, dict[str, list[int] | None]] = {}
+        self.frame_count = 0
+        self.rejects: list[RejectRow] = []
+
+    def read(
+        self,
+        venue: Venue,
+        connection: int,
+        frames: Sequence[Frame],
+        on_control: Callable[[str, int, Control], None],
+    ) -> None:
+        """Decode *frames* that a *connection* of *venue* read; frames that are not trades go to *on_control*."""
+        begin = len(self._trades)
+        decode, trades, origins = venue.feed.decode, self._trades, self._origins
+        current = self._current.setdefault(venue.name, {})
+        for frame in frames:
+            try:
+                said = decode(frame[0])
+            except BadRecordError as e:
+                self._reject(venue.name, e, frame)
+                continue
+            if isinstance(said, list):
+                for trade in said:
+                    positions = current.get(trade.symbol)
+                    if positions is None:
+                        positions = self._begin(venue.name, trade.symbol, is_recent=False)
+                        if positions is None:
+                            continue
+                    positions.append(len(trades))
+                    trades.append(trade)
+                    origins.append(frame)
+            elif isinstance(said, Recent):
+                self._add_recent(venue.name, said, frame)
+            else:
+                on_control(venue.name, connection, said)
+        self.frame_count += len(frames)
+        if self._is_starting:
+            for symbol in {trade.symbol for trade in trades[begin:]}:
+                self._heard.setdefault(self._ledgers[venue.name, symbol], set()).add(connection)
+
+    def take(self) -> tuple[list[pa.RecordBatch], list[Taken]]:
+        """Take all into the ledgers; return the rows that are new, and what became of each stretch."""
+        for reject in self.rejects[:1]:
+            log.error("frames.rejected", venue=reject.venue, frames=len(self.rejects), reason=reject.reason)
+        unheld = [
+            [s.positions[n] for n in s.ledger.unheld([self._trades[p] for p in s.positions])]
+            for s in self._stretches
+        ]
+        checked = self._check(unheld)
+        bad: dict[int, str] = {}
+        if checked.bad:  # then every copy is looked at, as each that is refused has a row of its own
+            unheld = [s.positions for s in self._stretches]
+            checked = self._check(unheld)
+            every = [p for positions in unheld for p in positions]
+            bad = {every[n]: reason for n, reason in checked.bad}
+            unheld = [[p for p in positions if p not in bad] for positions in unheld]
+        kept, rows, names, taken = _Kept([], []), 0, list[tuple[str, str, int]](), list[Taken]()
+        for stretch, positions in zip(self._stretches, unheld, strict=True):
+            ledger, trades = stretch.ledger, [self._trades[p] for p in positions]
+            done = ledger.accept_recent(trades) if stretch.is_recent else ledger.accept(trades)
+            kept.positions.extend([positions[n] for n in done.keep])
+            kept.rows.extend([rows + n for n in done.keep])
+            rows += len(positions)
+            names.append((ledger.instrument.venue, ledger.instrument.stored_as, len(done.keep)))
+            refused = [(positions[n], why) for n, why in done.refused]
+            refused += [(p, bad[p]) for p in stretch.positions if p in bad] if bad else []
+            self._refuse(ledger, refused)
+            taken.append(self._taken(stretch, len(done.keep), len(refused)))
+        for ledger, connections in self._heard.items():
+            ledger.delivered(connections)
+        return self._rows(kept, names, checked), taken
+
+    def _check(self, positions: Sequence[Sequence[int]]) -> Checked:
+        return check([self._trades[p] for its in positions for p in its])
+
+    def _rows(
+        self, kept: _Kept, names: Sequence[tuple[str, str, int]], checked: Checked
+    ) -> list[pa.RecordBatch]:
+        if not kept.rows:
+            return []
+        prices, quantities = checked.prices, checked.quantities
+        if len(kept.rows) < len(prices):
+            wanted = pa.array(kept.rows, pa.int64())
+            prices, quantities = prices.take(wanted), quantities.take(wanted)
+        trades = [self._trades[p] for p in kept.positions]
+        received = [self._origins[p][1] for p in kept.positions]
+        return [trade_rows(names, trades, (prices, quantities), received, "websocket")]
+
+    def _taken(self, stretch: Stretch, new: int, refused: int) -> Taken:
+        last = stretch.positions[-1]
+        received_at_us = self._origins[last][1]
+        return Taken(stretch.ledger, len(stretch.positions), new, refused, self._trades[last], received_at_us)
+
+    def _begin(self, venue: str, symbol: str, *, is_recent: bool) -> list[int] | None:
+        ledger = self._ledgers.get((venue, symbol))
+        if ledger is None:
+            log.debug("trade.not_asked_for", venue=venue, symbol=symbol)
+            return None
+        positions: list[int] = []
+        self._stretches.append(Stretch(ledger, is_recent, positions))
+        self._current[venue][symbol] = None if is_recent else positions
+        return positions
+
+    def _add_recent(self, venue: str, recent: Recent, frame: Frame) -> None:
+        for symbol in dict.fromkeys(trade.symbol for trade in recent.trades):
+            if (positions := self._begin(venue, symbol, is_recent=True)) is not None:
+                its = [trade for trade in recent.trades if trade.symbol == symbol]
+                positions += range(len(self._trades), len(self._trades) + len(its))
+                self._trades += its
+                self._origins += [frame] * len(its)
+
+    def _reject(self, venue: str, e: BadRecordError, frame: Frame) -> None:
+        ledger = self._ledgers.get((venue, e.symbol or ""))
+        symbol = ledger.instrument.stored_as if ledger else e.symbol
+        trade_id = e.trade_id if e.trade_id is not None and 0 <= e.trade_id <= LARGEST_ID else None
+        self.rejects.append(
+            RejectRow(venue, venue, symbol, trade_id, frame[1], e.reason, e.payload or frame[0])
+        )
+
+    def _refuse(self, ledger: Ledger, refused: Collection[tuple[int, str]]) -> None:
+        for position, reason in refused:
+            frame = self._origins[position]
+            self.rejects.append(reject_of(ledger, self._trades[position], reason, frame[1], frame[0]))
+        for _, reason in list(refused)[:1]:
+            log.error(
+                "trades.rejected", instrument=ledger.instrument.name, trades=len(refused), reason=reason
+            )
+
+
+def reject_of(ledger: Ledger, trade: Trade, reason: str, received_at_us: int, payload: bytes) -> RejectRow:
+    """Return the row of a *trade* that is not taken for a *reason*."""
+    instrument = ledger.instrument
+    trade_id = trade.trade_id if 0 <= trade.trade_id <= LARGEST_ID else None
+    return RejectRow(
+        instrument.venue, instrument.venue, instrument.stored_as, trade_id, received_at_us, reason, payload
+    )

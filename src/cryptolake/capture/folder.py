@@ -1,0 +1,96 @@
+"""The spool's folder: one capture at a time, and what the disk says when it breaks."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from cryptolake.errors import OperatorError
+
+LOCK = "lock"
+FULL = {errno.ENOSPC, errno.EDQUOT}
+DAMAGED = (
+    "not a database",
+    "malformed",
+    "unsupported file format",
+    "corrupt",
+    "no such table",
+    "no such column",
+)
+
+
+class SpoolDamagedError(OperatorError):
+    """The spool's file does not hold what was written to it."""
+
+
+def claim(folder: Path) -> IO[str]:
+    """
+    Return the open lock of *folder*, which is made where there is none; the claim ends when it is closed.
+
+    Raises:
+        OperatorError: another process has it, or the folder cannot be written.
+    """
+    import fcntl
+
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / LOCK).open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as e:
+        lock.seek(0)
+        pid = lock.read().strip()
+        lock.close()
+        raise OperatorError(
+            f"another capture{f' (process {pid})' if pid.isdecimal() else ''} is running on {folder.parent}: "
+            "stop it first, or give this one another `home`"
+        ) from e
+    with explained(folder):
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+    return lock
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Raise what SQLite and the disk say of *path* as `OperatorError`, and damage as `SpoolDamagedError`."""
+    try:
+        yield
+    except sqlite3.Error as e:
+        said = str(e)
+        if "disk is full" in said:
+            raise OperatorError(_full(path)) from e
+        if any(sign in said for sign in DAMAGED):
+            raise SpoolDamagedError(f"the spool {path} is damaged ({said}); start again to mend it") from e
+        if "readonly" in said or "unable to open" in said:
+            raise OperatorError(_unwritable(path, said)) from e
+        raise OperatorError(f"the spool {path} failed: {said}. {_reassurance()}") from e
+    except OSError as e:
+        if e.errno in FULL:
+            raise OperatorError(_full(path)) from e
+        if e.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+            raise OperatorError(_unwritable(path, str(e))) from e
+        raise OperatorError(f"the spool {path} failed: {e}. {_reassurance()}") from e
+
+
+def _full(path: Path) -> str:
+    folder = path
+    while not folder.is_dir():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    return f"the disk is full: {folder} has {free:,} bytes free, and {path} cannot grow. {_reassurance()}"
+
+
+def _unwritable(path: Path, said: str) -> str:
+    return f"the spool {path} cannot be written ({said}); check the folder's owner and permissions, or set another `home`"
+
+
+def _reassurance() -> str:
+    return "Nothing that was acknowledged is lost; make room and start again, and what was missed is fetched"

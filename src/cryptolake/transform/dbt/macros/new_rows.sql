@@ -1,0 +1,33 @@
+{# What a model has not seen yet, and what that touches.
+
+   A table property tells up to which stamp of each input a table was made; the runner hands them in. Stamps
+   rise with every commit, so later rows are exactly those that the model has not seen. Where very much is new, the
+   runner tells up to which stamp to take it now. #}
+
+{# The newest stamp of an input that this model has seen. #}
+{% macro processed_of(input) -%}
+{%- if not is_incremental() -%}
+{{ timestamp_literal('1970-01-01 00:00:00+00:00') }}
+{%- elif input is string or input.is_cte -%}
+{{ timestamp_literal(var('unit_tests_processed_up_to')) }}
+{%- else -%}
+{{ timestamp_literal(var('processed').get(this.schema ~ '.' ~ this.identifier, {}).get(input.schema ~ '.' ~ input.identifier, '1970-01-01 00:00:00+00:00')) }}
+{%- endif -%}
+{%- endmacro %}
+
+{# The rows of an input that this model has not seen. #}
+{% macro new_in(input, stamp='_processed_at') -%}
+(select * from {{ narrowed(input, 'new') }} where {{ stamp }} > {{ processed_of(input) }}
+{%- if not input.is_cte and var('up_to').get(input.schema ~ '.' ~ input.identifier) %} and {{ stamp }} <= {{ timestamp_literal(var('up_to')[input.schema ~ '.' ~ input.identifier]) }}{% endif %})
+{%- endmacro %}
+
+{# The same, but none where no row of the input has left the input, or the time it had, since the model saw it. #}
+{% macro moved_in(input, stamp='_processed_at') -%}
+(select * from {{ narrowed(input, 'moved') }} where {{ stamp }} > {{ processed_of(input) }})
+{%- endmacro %}
+
+{# The rows of an input from the same hours, or days, as those that this model has not seen; all, where rows have moved. #}
+{% macro around_new(input, unit) %}{{ narrowed(input, 'around new by ' ~ unit) }}{% endmacro %}
+
+{# The rows of this model that were not complete. #}
+{% macro incomplete_so_far() %}(select * from {{ narrowed(this, 'incomplete') }} where not is_complete){% endmacro %}

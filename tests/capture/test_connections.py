@@ -1,0 +1,186 @@
+"""Connections to a venue: their number, their pace, their hosts, and what makes them go."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Collection, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+
+from cryptolake.capture.connections import Allowance, Connections
+from cryptolake.clock import Clock
+from cryptolake.replay.venues.server import VenueServer
+from cryptolake.sources.records import Control
+from tests.capture.streams import places, tape
+
+LOOK_SECONDS = 0.01
+
+
+class Reader:
+    """Keeps what connections deliver."""
+
+    def __init__(self) -> None:
+        self.read: dict[int, list[bytes]] = {}
+        self.expected: list[tuple[tuple[str, ...], tuple[int, ...]]] = []
+
+    def frames(self, venue: str, connection: int, frames: Sequence[tuple[bytes, int]]) -> None:
+        self.read.setdefault(connection, []).extend(payload for payload, _ in frames)
+
+    def expects(self, venue: str, symbols: Collection[str], connections: Collection[int]) -> None:
+        self.expected.append((tuple(symbols), tuple(connections)))
+
+
+@asynccontextmanager
+async def connected(server, venue="binance", *, symbols=("BTCUSDT",), stall_seconds=10.0, **capabilities):
+    """Hold connections to *venue* of *server*, whose capabilities are changed as told."""
+    known, where = places(server)[venue]
+    changed = replace(known, capabilities=replace(known.capabilities, **capabilities))
+    reader = Reader()
+    held = Connections(
+        changed, where, symbols, reader, Clock(), random.Random(1), stall_seconds=stall_seconds
+    )
+    task = asyncio.create_task(held.run())
+    try:
+        yield held, reader
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(is_so, what, seconds=10.0):
+    """Wait until something is so."""
+    for _ in range(int(seconds / LOOK_SECONDS)):
+        if is_so():
+            return
+        await asyncio.sleep(LOOK_SECONDS)
+    raise AssertionError(f"{what}: not within {seconds} s")
+
+
+def are_open(held):
+    return all(line.state == "open" for line in held.states())
+
+
+def test_twins_have_different_hosts_and_both_are_expected():
+    """One host that is down takes one connection of a group with it; both are waited for at the start."""
+
+    async def check(server):
+        async with connected(server) as (held, reader):
+            await until(lambda: are_open(held), "open")
+            assert len({line.host for line in held.states()}) == 2
+            assert reader.expected[-1] == (("BTCUSDT",), (1, 2))
+
+    with VenueServer.open(tape(10), waits_for=None) as server:
+        asyncio.run(check(server))
+
+
+def test_instruments_are_spread_over_groups():
+    """A connection carries no more streams than its venue allows, and every group has two."""
+
+    async def check(server):
+        async with connected(server, symbols=("A", "B", "C"), streams_per_connection=2) as (held, _):
+            await until(lambda: are_open(held), "open")
+            assert [group.symbols for group in held.groups] == [("A", "B"), ("C",)]
+            assert [line.name for line in held.states()] == [
+                "binance/0a",
+                "binance/0b",
+                "binance/1a",
+                "binance/1b",
+            ]
+
+    with VenueServer.open(tape(10), waits_for=None) as server:
+        asyncio.run(check(server))
+
+
+def test_a_connection_is_replaced_before_it_grows_too_old():
+    """Make before break: the successor delivers before its predecessor is closed, and no frame is missed by both."""
+
+    async def check(server):
+        async with connected(server, longest_connection_seconds=0.6) as (held, reader):
+            await until(lambda: are_open(held), "open")
+            await until(lambda: server.connections() == 4, "both with a successor")
+            server.publish(50)
+            await until(lambda: sum(len(frames) == 50 for frames in reader.read.values()) >= 3, "delivered")
+
+    with VenueServer.open(tape(50), waits_for=None) as server:
+        asyncio.run(check(server))
+
+
+def test_a_subscription_that_is_refused_is_shown():
+    """The venue says why, and so do we."""
+
+    async def check(server):
+        async with connected(server) as (held, _):
+            await until(lambda: are_open(held), "open")
+            held.heed(1, Control("refused", reason="no such channel"))
+            assert [line.problem for line in held.states()] == ["subscription refused: no such channel", ""]
+
+    with VenueServer.open(tape(10), waits_for=None) as server:
+        asyncio.run(check(server))
+
+
+def test_reading_pauses_and_goes_on():
+    """While frames cannot be made durable fast enough nothing is read; what was sent meanwhile comes later."""
+
+    async def check(server):
+        async with connected(server) as (held, reader):
+            await until(lambda: are_open(held), "open")
+            held.pause(True)
+            assert {line.state for line in held.states()} == {"paused"}
+            server.publish(20)
+            await asyncio.to_thread(server.delivered.wait, 5)
+            await asyncio.sleep(5 * LOOK_SECONDS)
+            assert reader.read == {}
+            held.pause(False)
+            await until(lambda: [len(frames) for frames in reader.read.values()] == [20, 20], "read")
+
+    with VenueServer.open(tape(20), waits_for=None) as server:
+        asyncio.run(check(server))
+
+
+def test_a_connection_that_misses_trades_is_replaced_and_the_other_stays():
+    """After an audit found trades that neither delivered, the older connection of the group is made anew."""
+
+    async def check(server):
+        async with connected(server) as (held, _):
+            await until(lambda: are_open(held), "open")
+            held.suspect(["ETHUSDT"])
+            held.suspect(["BTCUSDT"])
+            await until(lambda: sum(line.replaced for line in held.states()) == 1, "replaced")
+
+    with VenueServer.open(tape(10), waits_for=None) as server:
+        asyncio.run(check(server))
+
+
+@pytest.mark.parametrize("venue", ["coinbase", "kraken", "okx"])
+def test_greetings_subscribe_and_trades_come(venue):
+    """A venue that is told what to send sends it on both connections."""
+    symbol = {"coinbase": "BTC-USD", "kraken": "BTC/USD", "okx": "BTC-USDT"}[venue]
+
+    async def check(server):
+        async with connected(server, venue, symbols=(symbol,)) as (held, reader):
+            await until(lambda: server.connections(venue) == 2, "subscribed")
+            before = {number: len(frames) for number, frames in reader.read.items()}
+            server.publish(30, venue)
+            await until(
+                lambda: (
+                    sum(symbol.encode() in b"".join(f[before.get(n, 0) :]) for n, f in reader.read.items())
+                    == 2
+                ),
+                "delivered",
+            )
+            assert are_open(held)
+
+    with VenueServer.open(tape(30, instruments={venue: [symbol]}), waits_for=None) as server:
+        asyncio.run(check(server))
+
+
+def test_connections_are_tried_no_faster_than_the_venue_allows():
+    """In no minute there are more tries than that, however often they fail."""
+    now = [0.0]
+    allowance = Allowance(3, Clock(monotonic=lambda: now[0]))
+    assert [allowance.take() for _ in range(7)] == [0.0, 0.0, 0.0, 60.0, 60.0, 60.0, 120.0]
+    now[0] = 150.0
+    assert [allowance.take() for _ in range(3)] == [0.0, 0.0, 30.0]
