@@ -39,16 +39,22 @@ demo: setup ## build the whole lakehouse from bundled recordings, offline, and s
 
 .PHONY: test
 test: setup .venv-interop/.ready ## run every test that needs nothing outside the repository
-	@$(PYTEST) $(PARALLEL) -m "not deep and not recordings" $(ARGS)
+	@$(PYTEST) $(PARALLEL) -m "not deep and not faults and not recordings" $(ARGS)
 
 .PHONY: test-fast
 test-fast: setup ## run the tests that take under a minute together
-	@$(PYTEST) $(PARALLEL) -m "not slow and not deep and not recordings" $(ARGS)
+	@$(PYTEST) $(PARALLEL) -m "not slow and not deep and not faults and not recordings" $(ARGS)
 
 .PHONY: test-deep
 test-deep: setup ## run the whole property and crash suites, and record the result in docs/reference/tests.md
 	@$(PYTEST) $(PARALLEL) -m deep --junit-xml .pytest_cache/deep.xml $(ARGS)
 	@.venv/bin/python docs/record_deep.py .pytest_cache/deep.xml
+
+# Captures wait for venues more than they compute, so there are more of them than cores.
+.PHONY: test-faults
+test-faults: setup ## run a hundred schedules of faults and kills, and record the result in docs/reference/tests.md
+	@$(PYTEST) -n 4 --dist worksteal -m faults --junit-xml .pytest_cache/faults.xml $(ARGS)
+	@.venv/bin/python docs/record_faults.py .pytest_cache/faults.xml
 
 .PHONY: test-recordings
 test-recordings: setup ## run the tests over the original recordings in RECORDINGS
@@ -75,7 +81,7 @@ docs: setup ## write the generated pages in docs/reference
 
 .PHONY: bench
 bench: setup ## measure what the README claims; prints JSON
-	@for script in lake transform demo; do .venv/bin/python bench/$$script.py $(ARGS); done
+	@for script in lake transform demo decode spool bars replay stream; do .venv/bin/python bench/$$script.py $(ARGS); done
 
 .PHONY: build
 build: .uv-ready ## build the wheel and the source archive into dist

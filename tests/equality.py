@@ -1,8 +1,8 @@
 """
 When two tables are equal, and what is different where they are not.
 
-Two tables are equal when they have the same keys and all columns agree but those that begin with `_`,
-which tell how a row came here. Doubles are compared by value; columns with a tolerance may lie that far
+Two tables are equal when they have the same keys and all columns agree but those that begin with `_`, and
+those that their contract does not compare: they tell how a row came here. Doubles are compared by value; columns with a tolerance may lie that far
 apart, relative to the larger of the two.
 """
 
@@ -30,8 +30,12 @@ def table_differences(
     With *relative* every column may lie that far apart, as against a computation in another order.
     """
     tolerances = {c.name: c.relative_tolerance for c in contract.columns if c.relative_tolerance}
+    untold = {c.name for c in contract.columns if not c.compared}
     return differences(
-        actual, expected, key=contract.key, relative=tolerances if relative is None else relative
+        _without(actual, untold),
+        _without(expected, untold),
+        key=contract.key,
+        relative=tolerances if relative is None else relative,
     )
 
 
@@ -52,6 +56,12 @@ def differences(
     found = _column_set_differences(ours, theirs) or _row_differences(ours, theirs, key, relative)
     others = len(found) - SHOWN
     return found[:SHOWN] + ([f"and {others} other differences"] if others > 0 else [])
+
+
+def _without(table: pa.Table | Rows, names: set[str]) -> pa.Table | Rows:
+    if isinstance(table, pa.Table):
+        return table.select([name for name in table.column_names if name not in names])
+    return [{k: v for k, v in row.items() if k not in names} for row in table] if names else table
 
 
 def _columns(table: pa.Table | Rows) -> dict[str, list[Any]]:

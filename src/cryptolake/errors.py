@@ -87,7 +87,13 @@ class BadRecordError(CryptoLakeError):
     """One record cannot be trusted; keep its bytes and carry on. *symbol* and *trade_id* where they are readable."""
 
     def __init__(
-        self, source: str, reason: str, payload: bytes, *, symbol: str | None = None, trade_id: int | None = None
+        self,
+        source: str,
+        reason: str,
+        payload: bytes,
+        *,
+        symbol: str | None = None,
+        trade_id: int | None = None,
     ) -> None:
         super().__init__(f"{source}: {reason} in {payload[:120]!r}")
         self.source, self.reason, self.payload = source, reason, payload

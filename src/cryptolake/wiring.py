@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import random
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from datetime import date
 from typing import TYPE_CHECKING
+
+import structlog
 
 from cryptolake.contracts import load_contracts
 from cryptolake.errors import LakeError
 
 if TYPE_CHECKING:
+    from cryptolake.capture.backfill import Backfilled, Progress
+    from cryptolake.capture.instruments import Instrument
+    from cryptolake.capture.metrics import Metrics
+    from cryptolake.capture.snapshot import Snapshot
+    from cryptolake.capture.stream import Capture
     from cryptolake.clock import Clock
     from cryptolake.config import Settings
     from cryptolake.ingest.landing import Span
@@ -19,8 +27,13 @@ if TYPE_CHECKING:
     from cryptolake.pipeline import Run
     from cryptolake.sources.alternative_me.client import AlternativeMe
     from cryptolake.sources.coingecko.client import CoinGecko
+    from cryptolake.sources.venue import Places, TradeHistory
     from cryptolake.transform.run import Transform
 
+log = structlog.get_logger(__name__)
+
+TRADES = "bronze.realtime_trades"
+SPOOL = "spool"
 KEPT = ("catalog.db", "warehouse")
 """What a home with a lake has."""
 
@@ -58,6 +71,14 @@ def has_lake(settings: Settings) -> bool:
         raise LakeError(f"the home {settings.home} cannot be read: {e.strerror}; set another `home`") from e
 
 
+def has_trades(settings: Settings, clock: Clock) -> bool:
+    """Say whether there is a lake in which trades were ever landed."""
+    if not has_lake(settings):
+        return False
+    with open_lake(settings, clock) as lake:
+        return lake.exists(TRADES)
+
+
 def open_existing_lake(settings: Settings, clock: Clock) -> Lake:
     """
     Open a lake that is there.
@@ -73,6 +94,136 @@ def open_existing_lake(settings: Settings, clock: Clock) -> Lake:
     raise LakeError(
         f"there is no lake at {settings.home} yet; `cryptolake demo` or `cryptolake run` makes one"
     )
+
+
+def instruments_of(settings: Settings, *names: str) -> tuple[Instrument, ...]:
+    """
+    Return the instruments that *names* say (`venue:SYMBOL`), or those of the settings, as they are stored.
+
+    Raises:
+        ConfigError: a venue is unknown, or an alias does not fit.
+    """
+    from cryptolake.capture.instruments import parse_instruments
+    from cryptolake.sources.registry import VENUES
+
+    wanted = names or settings.capture.instruments
+    elsewhere = set(settings.capture.instruments) - set(wanted)
+    aliases = {name: alias for name, alias in settings.capture.aliases.items() if name not in elsewhere}
+    return parse_instruments(wanted, aliases, VENUES)
+
+
+def warn_of_undeclared(instruments: Sequence[Instrument]) -> None:
+    """Log those of *instruments* that nobody has declared; their trades are kept all the same, without a coin."""
+    from cryptolake.transform.instruments import declared_instruments
+
+    declared = {(one.venue, one.symbol) for one in declared_instruments()}
+    for one in instruments:
+        if (one.venue, one.stored_as) not in declared:
+            log.warning(
+                "instrument.undeclared",
+                instrument=f"{one.venue}:{one.stored_as}",
+                reason="it is not in dim_instruments: its trades are kept, and its coin is unknown",
+            )
+
+
+def places_of(settings: Settings, venue: str) -> Places:
+    """Return where the settings say that *venue* is reached."""
+    from cryptolake.sources.venue import Places
+
+    source = getattr(settings.sources, venue)
+    return Places(source.websocket_url, source.rest_url, getattr(source, "archive_url", None))
+
+
+def open_history(settings: Settings, venue: str, clock: Clock) -> AbstractContextManager[TradeHistory]:
+    """Open what *venue* can give back of its trades, where the settings say."""
+    from cryptolake.sources.registry import VENUES
+
+    return VENUES[venue].open_history(places_of(settings, venue), clock, random.Random())  # noqa: S311 (jitter)
+
+
+def open_capture(
+    settings: Settings,
+    clock: Clock,
+    lake: Lake,
+    instruments: Sequence[Instrument],
+    on_snapshot: Callable[[Snapshot], None] = lambda _: None,
+) -> Capture:
+    """
+    Return a capture of *instruments* into *lake*, which brings bars up to date as it goes; its spool is in the home.
+
+    Raises:
+        OperatorError: another capture uses the home, or it cannot be written.
+    """
+    from cryptolake.capture.stream import Capture, CaptureOptions
+    from cryptolake.sources.registry import VENUES
+
+    warn_of_undeclared(instruments)
+    said = settings.capture
+    names = dict.fromkeys(instrument.venue for instrument in instruments)
+    return Capture.open(
+        lake,
+        {name: (VENUES[name], places_of(settings, name)) for name in names},
+        instruments,
+        CaptureOptions(
+            commit_seconds=said.commit_seconds,
+            refresh_seconds=said.refresh_seconds,
+            audit_seconds=said.audit_seconds,
+            stall_seconds=said.stall_seconds,
+            spool_max_bytes=said.spool_max_bytes,
+        ),
+        settings.home / SPOOL,
+        clock,
+        run_id=new_run_id(clock),
+        refresh=refresher(settings, clock, lake) if said.refresh_seconds else None,
+        on_snapshot=on_snapshot,
+    )
+
+
+def fill(
+    settings: Settings,
+    clock: Clock,
+    lake: Lake,
+    instrument: Instrument,
+    days: tuple[date, date],
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> Backfilled:
+    """Load the trades of *instrument* of *days*, the first and the last inclusive; see `backfill`."""
+    from cryptolake.capture.backfill import backfill
+    from cryptolake.sources.registry import VENUES
+
+    warn_of_undeclared([instrument])
+    return backfill(
+        lake,
+        VENUES[instrument.venue],
+        places_of(settings, instrument.venue),
+        instrument,
+        days,
+        clock=clock,
+        run_id=new_run_id(clock),
+        on_progress=on_progress,
+    )
+
+
+def refresher(settings: Settings, clock: Clock, lake: Lake) -> Callable[[], object]:
+    """Return what brings the tables of trades and bars up to date."""
+    from cryptolake.transform.run import REFRESHED
+
+    transformer = open_transform(settings)
+    return lambda: transformer.run(lake, now=clock.now(), select=REFRESHED)
+
+
+def refresh_coverage(settings: Settings, clock: Clock, lake: Lake) -> None:
+    """Bring the tables that say what is held and what is missing up to date."""
+    from cryptolake.transform.run import COVERAGE
+
+    open_transform(settings).run(lake, now=clock.now(), select=COVERAGE)
+
+
+def open_metrics(port: int) -> Metrics:
+    """Serve the metrics of a capture on *port* of this machine."""
+    from cryptolake.capture.metrics import Metrics
+
+    return Metrics.serve(port)
 
 
 def open_transform(settings: Settings) -> Transform:

@@ -27,6 +27,16 @@ def test_a_new_hole_waits_for_the_twin():
     assert agenda.due([hole(1, 5)], 100.0 + TWIN_SECONDS) == hole(1, 5)
 
 
+def test_a_hole_that_was_never_asked_for_goes_before_one_that_was_in_vain():
+    """Holes that nobody can fill do not keep others from being filled, however slow the venue is."""
+    agenda = Agenda(random.Random(1))
+    hopeless, other = hole(50, 60), hole(1, 5)
+    agenda.due([hopeless, other], 100.0)
+    assert agenda.due([hopeless, other], 101.0) == hopeless
+    agenda.left_open(hopeless[1], 101.0)
+    assert agenda.due([hopeless, other], 101.0 + LONGEST_RETRY_SECONDS) == other
+
+
 def test_what_is_left_of_a_hole_is_due_at_once():
     """An answer made it smaller; the next answer may follow."""
     agenda = Agenda(random.Random(1))

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ import pytest
 import structlog
 
 from cryptolake.cli.main import run
-from cryptolake.demo import replay_variables
+from cryptolake.demo import replay_variables, venue_variables
 from cryptolake.replay.server import ReplayServer
+from cryptolake.replay.venues.server import VenueServer
 
 SCRIPT = Path(sys.executable).with_name("cryptolake")
 NOON = "2024-03-16T12:00"
@@ -39,16 +40,23 @@ class Said:
 
 @dataclass(frozen=True)
 class Shell:
-    """Where commands are given: *home* is the lake's, *server* stands for the vendors."""
+    """Where commands are given: *home* is the lake's, *server* stands for the vendors, *venues* for trading venues; *others* are settings."""
 
     home: Path
-    server: ReplayServer
+    server: ReplayServer | None
     captured: pytest.CaptureFixture[str] | None = None
+    venues: VenueServer | None = None
+    others: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def variables(self) -> dict[str, str]:
         """Return the settings of this shell, as environment variables."""
-        return {**replay_variables(self.server), "CRYPTOLAKE_HOME": str(self.home)}
+        variables = {"CRYPTOLAKE_HOME": str(self.home), **self.others}
+        if self.server:
+            variables |= replay_variables(self.server)
+        if self.venues:
+            variables |= venue_variables(self.venues)
+        return variables
 
     def __call__(self, *arguments: str | Path, env: Mapping[str, str] | None = None) -> Said:
         """Run a command in this process."""

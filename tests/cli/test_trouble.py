@@ -28,6 +28,7 @@ def assert_explained(said: Said, *parts: str) -> None:
         (["transform"], 0, "nothing to transform"),
         (["maintain"], 0, "nothing to maintain"),
         (["status"], 0, "`cryptolake demo` or `cryptolake run` makes one"),
+        (["coverage"], 1, "`cryptolake stream` captures them"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -43,7 +44,7 @@ def test_without_a_lake_json_is_still_json(shell, verb):
     """A program gets an empty result; the words go to standard error."""
     said = shell(verb, "--json")
     empty = (
-        {"tables": [], "failing": [], "last_run_id": None, "last_checked_at": None}
+        {"tables": [], "failing": [], "last_run_id": None, "last_checked_at": None, "captured": []}
         if verb == "status"
         else []
     )

@@ -24,7 +24,10 @@ from tests.replayed import NOON as NOON_UTC
 
 pytestmark = pytest.mark.slow
 
-VERBS = ("demo", "run", "ingest", "transform", "check", "query", "status", "maintain", "replay")
+VERBS = (
+    *("demo", "run", "ingest", "transform", "check", "stream", "backfill", "coverage"),
+    *("query", "status", "maintain", "replay"),
+)
 TABLES = [
     "bronze.fear_greed",
     "bronze.historical_prices",
@@ -33,9 +36,12 @@ TABLES = [
     "gold.dim_dates",
     "gold.fact_market_daily",
     "quality.check_results",
+    "silver.bars_1m",
     "silver.daily_prices",
     "silver.fear_greed",
+    "silver.held_ranges",
 ]
+"""After a daily run without trades; two are empty, which daily prices are looked up in."""
 
 
 def rows(shell: Shell) -> dict[str, int]:
@@ -147,7 +153,7 @@ def test_models_are_built_one_by_one_or_anew(shell):
     wrong = shell("transform", "--select", "nothing")
     assert (wrong.status, wrong.out) == (2, "")
     assert "'nothing'" in wrong.err
-    assert "the models are dim_coins, dim_dates, fact_market_daily, daily_prices, fear_greed" in wrong.err
+    assert "the models are coverage_daily, dim_coins, dim_dates, " in wrong.err
 
 
 def test_a_failing_check_is_shown_with_the_rows_that_break_it(tmp_path, capfd):
@@ -234,14 +240,20 @@ def test_maintenance_says_first_what_it_would_do(tmp_path, server, capfd):
 def test_a_replay_serves_until_it_is_stopped(shell, number):
     """It prints the settings that point to it, answers, and ends with 0 when told to."""
     process = shell.start("replay", "--port", "0", "--as-of", "2022-01-01")
-    lines = [process.stdout.readline() for _ in range(8)]
+    lines = list(iter(process.stdout.readline, "  cryptolake stream\n"))
     assert lines[0].startswith("replaying 50-coins at http://127.0.0.1:")
-    [base_url] = [line.split("=")[1].strip() for line in lines if "COINGECKO__BASE_URL" in line]
+    assert lines[1].startswith("and 15,863 trades of binance-trades-2024-08-08 at http://127.0.0.1:")
+    variables = dict(line.split()[1].split("=", 1) for line in lines if line.startswith("  export "))
+    base_url, rest_url = (
+        variables[f"CRYPTOLAKE_SOURCES__{name}"] for name in ("COINGECKO__BASE_URL", "BINANCE__REST_URL")
+    )
     assert httpx2.get(f"{base_url}/ping", trust_env=False).json() == {"gecko_says": "(V3) To the Moon!"}
+    assert httpx2.get(f"{rest_url}/api/v3/time", trust_env=False).status_code == 200
+    assert variables["CRYPTOLAKE_CAPTURE__INSTRUMENTS"] == "binance:BTCUSDT,binance:ETHUSDT"
+    assert lines[-1] == "  cryptolake run --as-of 2022-01-01T00:00\n"
     process.send_signal(number)
     out, err = process.communicate()
-    assert (process.returncode, err) == (0, "")
-    assert lines[-1] + out == "  cryptolake run --as-of 2022-01-01T00:00\n"
+    assert (process.returncode, out, err) == (0, "", "")
 
 
 def test_a_replay_on_a_port_that_is_taken_says_so(shell):

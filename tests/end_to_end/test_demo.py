@@ -19,6 +19,10 @@ TABLES = (
     *("bronze.historical_prices", "bronze.fear_greed", "silver.daily_prices", "silver.fear_greed"),
     *("gold.dim_coins", "gold.dim_dates", "gold.fact_market_daily"),
 )
+TRADE_TABLES = (
+    *("bronze.realtime_trades", "bronze.trade_gaps", "silver.trades", "silver.trade_gaps"),
+    *("silver.held_ranges", "silver.bars_1m", "gold.fact_ohlcv", "gold.coverage_daily"),
+)
 
 
 def demo(home: Path, *arguments: str | Path) -> str:
@@ -37,7 +41,7 @@ def demo(home: Path, *arguments: str | Path) -> str:
 def snapshots(home: Path) -> dict[str, int | None]:
     """Return the current snapshot of every table of the demo's lake."""
     with open_lake(load_settings(home=home / "demo"), Clock()) as lake:
-        return {name: lake.table(name).metadata.current_snapshot_id for name in TABLES}
+        return {name: lake.table(name).metadata.current_snapshot_id for name in (*TABLES, *TRADE_TABLES)}
 
 
 @pytest.mark.slow
@@ -50,10 +54,18 @@ def test_a_second_demo_adds_nothing(tmp_path: Path) -> None:
     for name in TABLES:
         assert re.search(rf"{name} +[\d,]+ +2022-09-26 +{built[name]}", first)
     assert re.search(r"bitcoin +18,809\.41 .*[▁▂▃▄▅▆▇█]{30}", first)
+    assert re.search(
+        r"✓ stream +15,863 new rows in bronze.realtime_trades, [1-9]\d* gaps closed, 0 gaps open, [1-9]",
+        first,
+    )
+    assert re.search(r"binance:BTCUSDT +2024-08-08 23:59 +61,717.64 .* 1,312 +yes", first)
+    assert re.search(r"binance:BTCUSDT +2024-08-08 +9,738 .* 0 +0 +0 +no: the trade before its first", first)
+    assert re.search(r"\d+ checks: \d+ passed, 1 warning\n", first)
     assert re.search(r"\d+\.\d s, peak memory \d+ MB", first)
     second = demo(tmp_path)
     assert "0 new rows in bronze.historical_prices" in second
-    assert "5 models: 0 rows added, 0 replaced" in second
+    assert "0 new rows in bronze.realtime_trades" in second
+    assert re.search(r"\d+ models: 0 rows added, 0 replaced", second)
     assert snapshots(tmp_path) == built
     assert {p.name for p in tmp_path.iterdir()} == {"mine.txt", "demo"}
 

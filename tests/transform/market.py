@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -23,6 +24,17 @@ REFINED = (
     "gold.dim_coins",
     "gold.dim_dates",
     "gold.fact_market_daily",
+)
+TRADES, GAPS = "bronze.realtime_trades", "bronze.trade_gaps"
+TRADE_TABLES = (
+    "silver.trades",
+    "silver.held_ids",
+    "silver.trade_gaps",
+    "silver.held_ranges",
+    "silver.bars_1m",
+    "gold.fact_ohlcv",
+    "gold.coverage_daily",
+    "gold.dim_instruments",
 )
 
 
@@ -72,6 +84,43 @@ class Market:
         seconds = 86_400 * ((FIRST_DAY - EPOCH).days + day)
         row = {"value": value, "classification": classification, "timestamp": seconds}
         self._land(INDEX, [{**row, "_ingested_at": NOW, "_source": "alternative.me", "_run_id": "run"}])
+
+    def trades(
+        self,
+        venue: str,
+        symbol: str,
+        seconds_by_id: Mapping[int, float],
+        *,
+        price: float | None = None,
+        **values: Any,
+    ) -> None:
+        """Land trades of an instrument, by id, made so many seconds into `FIRST_DAY`, in one commit; the price is the id."""
+        midnight = datetime(FIRST_DAY.year, FIRST_DAY.month, FIRST_DAY.day, tzinfo=UTC)
+        head = {"venue": venue, "symbol": symbol, "quantity": Decimal(2), "is_buyer_maker": False}
+        self.lake.ensure(TRADES)
+        self._land(
+            TRADES,
+            [
+                {
+                    **head,
+                    "trade_id": i,
+                    "price": Decimal(str(price or i)),
+                    "traded_at": midnight + timedelta(seconds=seconds),
+                    "received_at": NOW,
+                    "received_via": "websocket",
+                    "_run_id": "run",
+                    **values,
+                }
+                for i, seconds in seconds_by_id.items()
+            ],
+        )
+
+    def misses(self, venue: str, symbol: str, first_id: int, last_id: int, event: str = "missing") -> None:
+        """Land the event that a range of ids is missing, or what became of it."""
+        by = None if event == "missing" else "rest"
+        row = {"venue": venue, "symbol": symbol, "first_id": first_id, "last_id": last_id, "event": event}
+        self.lake.ensure(GAPS)
+        self._land(GAPS, [{**row, "resolved_by": by, "occurred_at": NOW, "_run_id": "run"}])
 
     def runs(self, **options: Any) -> dict[str, ModelRun]:
         """Transform; return what each model did, by its name."""

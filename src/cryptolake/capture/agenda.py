@@ -40,18 +40,18 @@ class Agenda:
         self._files: dict[tuple[str, date], float] = {}
 
     def due(self, holes: Iterable[tuple[Instrument, Hole]], now: float) -> tuple[Instrument, Hole] | None:
-        """Return the first of *holes* that may be asked for, None where none may."""
+        """Return the first of *holes* that may be asked for, of those that were least often asked for in vain."""
         firsts = {(symbol, first) for symbol, first, _ in self._tries}
         lasts = {(symbol, last) for symbol, _, last in self._tries}
         known = self._tries
         self._tries = dict[Key, _Try]()
-        chosen = None
+        chosen, fewest = None, 0
         for instrument, hole in holes:
             is_remainder = (hole.symbol, hole.first_id) in firsts or (hole.symbol, hole.last_id) in lasts
             tried = known.get(key(hole)) or _Try(now + (0.0 if is_remainder else TWIN_SECONDS))
             self._tries[key(hole)] = tried
-            if chosen is None and tried.due_at <= now:
-                chosen = instrument, hole
+            if tried.due_at <= now and (chosen is None or tried.tries < fewest):
+                chosen, fewest = (instrument, hole), tried.tries
         return chosen
 
     def left_open(self, hole: Hole, now: float, after: float = 0.0) -> float:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
-from threading import Event
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cryptolake.cli import replaying, trades
 from cryptolake.cli.export import Format
 from cryptolake.cli.options import (
     AsOf,
@@ -195,6 +194,11 @@ def check(
     raise typer.Exit(exit_status(results))
 
 
+app.command()(trades.stream)
+app.command()(trades.backfill)
+app.command()(trades.coverage)
+
+
 @app.command()
 def query(
     sql: Annotated[str, typer.Argument(help="One statement that only reads; tables are named layer.table.")],
@@ -242,7 +246,7 @@ def status(home: Home = None, json: Json = False, debug: Debug = False) -> None:
         show.nothing(
             f"there is no lake at {settings.home} yet; `cryptolake demo` or `cryptolake run` makes one",
             as_json=json,
-            content=Status([], [], None, None),
+            content=Status([], [], None, None, []),
         )
         return
     with open_lake(settings, Clock()) as lake:
@@ -278,34 +282,4 @@ def maintain(
             )
 
 
-@app.command()
-def replay(
-    port: Annotated[int, typer.Option(help="The port on 127.0.0.1; 0 takes a free one.")] = 8080,
-    recordings: Annotated[Path | None, typer.Option(help="A folder of other recordings to play.")] = None,
-    as_of: AsOf = None,
-    history_days: Annotated[
-        int | None,
-        typer.Option(min=1, help="Refuse longer history, as the free plan does.", show_default="no limit"),
-    ] = None,
-    requests_per_minute: Annotated[
-        int | None, typer.Option(min=1, help="Answer 429 above this.", show_default="no limit")
-    ] = None,
-    debug: Debug = False,
-) -> None:
-    """Serve recorded data as CoinGecko and Alternative.me do, until stopped."""
-    from cryptolake.cli import show
-    from cryptolake.cli.main import Stopped
-    from cryptolake.demo import open_replay, replay_variables
-
-    with open_replay(
-        recordings, clock_at(as_of).now() if as_of else None, port, history_days, requests_per_minute
-    ) as server:
-        show.note(
-            f"replaying {server.recordings.name} at {server.url}, up to {server.as_of:%Y-%m-%d %H:%M} UTC; stop with Ctrl-C"
-        )
-        show.note("in another shell:\n")
-        for variable, value in replay_variables(server).items():
-            show.note(f"  export {variable}={value}")
-        show.note(f"  cryptolake run --as-of {server.as_of:%Y-%m-%dT%H:%M}")
-        with suppress(Stopped):
-            Event().wait()
+app.command()(replaying.replay)

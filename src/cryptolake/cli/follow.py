@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from cryptolake.cli.terminal import MARKS, console, print_json
+from cryptolake.cli.terminal import MARKS, console, counted, print_json
 from cryptolake.clock import Clock
 from cryptolake.ingest.landing import Ingested
 from cryptolake.quality.result import CheckResult
@@ -16,6 +16,7 @@ from cryptolake.quality.result import CheckResult
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from cryptolake.capture.snapshot import Snapshot
     from cryptolake.pipeline import Outcome
     from cryptolake.transform.run import ModelRun
 
@@ -108,6 +109,8 @@ def _summary(outcome: Outcome) -> str:
         return ", ".join(parts)
     if outcome.step.startswith("check"):
         return tally(result)
+    if outcome.step == "stream":
+        return _stream_summary(result)
     if outcome.step == "transform":
         return _model_summary(result)
     compacted, expired, removed = (
@@ -115,6 +118,13 @@ def _summary(outcome: Outcome) -> str:
         for name in ("files_compacted", "snapshots_expired", "orphans_removed")
     )
     return f"{compacted:,} small files compacted, {expired:,} snapshots expired, {removed:,} orphans removed"
+
+
+def _stream_summary(last: Snapshot) -> str:
+    closed = sum(pace.stats.gaps_closed for pace in last.instruments)
+    lines = sum(line.replaced for line in last.lines)
+    seen = f"{counted(closed, 'gap')} closed, {counted(last.open_gaps, 'gap')} open, {counted(lines, 'connection')} replaced"
+    return f"{last.landing.rows_landed:,} new rows in bronze.realtime_trades, {seen}"
 
 
 def _model_summary(models: Sequence[ModelRun]) -> str:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import atexit
 import errno
-import logging
 import os
 import signal
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 
-import structlog
-
+from cryptolake.cli.events import log_events
 from cryptolake.errors import CryptoLakeError, OperatorError
 
 NEEDS_A_PERSON, MISSING = 2, 1
@@ -34,7 +31,7 @@ class Stopped(KeyboardInterrupt):
 def run() -> None:
     """Run the command line in `sys.argv` and exit with its status."""
     debug = "--debug" in sys.argv
-    _configure_logging("info" if debug else "error")
+    log_events("info" if debug else "error")
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # gives memory back sooner than Arrow's own
     stops: list[Stopped] = []
     for signum in (signal.SIGINT, signal.SIGTERM):
@@ -99,23 +96,3 @@ def _say(line: str) -> None:
 def _let_go_of_output() -> None:
     """Let what is still to be printed go nowhere: whoever read us has had enough."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _configure_logging(level: str) -> None:
-    """Log events with their fields to standard error: for people on a terminal, as JSON lines elsewhere."""
-    warnings.simplefilter("ignore")
-    logging.basicConfig(level=logging.CRITICAL)  # libraries say in exceptions what we have to know
-    renderer = (
-        structlog.dev.ConsoleRenderer(colors=True)
-        if sys.stderr.isatty()
-        else structlog.processors.JSONRenderer()
-    )
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
-    )

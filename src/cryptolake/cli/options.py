@@ -27,6 +27,13 @@ AsOf = Annotated[
 ]
 Start = Annotated[str | None, typer.Option("--from", help="First day to ask for, as in 2024-01-01.")]
 End = Annotated[str | None, typer.Option("--to", help="Last day to ask for.")]
+Instruments = Annotated[
+    str | None,
+    typer.Option(
+        help="What to capture, `venue:SYMBOL` in the venue's own spelling, separated by commas.",
+        show_default="as the settings say",
+    ),
+]
 Full = Annotated[bool, typer.Option("--full", help="Ask for all history again.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Log every event; show where an error happened.")]
@@ -38,11 +45,13 @@ AGE = re.compile(r"(\d+)([smhd])")
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-def settings_from(home: Path | None = None, coins: str | None = None) -> Settings:
+def settings_from(
+    home: Path | None = None, coins: str | None = None, instruments: str | None = None
+) -> Settings:
     """Return the settings in force, with what the command line says on top."""
     from cryptolake.config import load_settings
 
-    return load_settings(home=home, coins=coins)
+    return load_settings(home=home, coins=coins, **{"capture.instruments": instruments})
 
 
 def clock_at(as_of: str | None) -> Clock:
@@ -54,12 +63,18 @@ def span_of(start: str | None, end: str | None, full: bool) -> Span:
     """Return the days asked for by `--from`, `--to` and `--full`."""
     from cryptolake.ingest.landing import Span
 
-    first, last = (day(t) if t else None for t in (start, end))
-    if first and last and first > last:
-        raise ConfigError(f"--from {first} is after --to {last}")
+    first, last = days_between(start, end)
     if full and (first or last):
         raise ConfigError("--full asks for all history; leave out --from and --to")
     return Span(first, last, full)
+
+
+def days_between(start: str | None, end: str | None) -> tuple[date | None, date | None]:
+    """Return the first and the last day, both inclusive, that `--from` and `--to` name."""
+    first, last = (day(t) if t else None for t in (start, end))
+    if first and last and first > last:
+        raise ConfigError(f"--from {first} is after --to {last}")
+    return first, last
 
 
 def day(text: str) -> date:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
+from cryptolake.cli import covered
 from cryptolake.cli.follow import tally
 from cryptolake.cli.terminal import (
     LONGEST_CELL,
@@ -119,6 +120,7 @@ def status(state: Status, home: str, *, as_json: bool) -> None:
         return
     note(f"the lake at {home}")
     _tables(state)
+    _captured(state)
     checked = f"{state.last_checked_at:%Y-%m-%d %H:%M:%S} UTC" if state.last_checked_at else "never"
     note(f"last run: {state.last_run_id or 'none'}, checked {checked}")
     if not state.failing:
@@ -139,6 +141,21 @@ def _tables(state: Status) -> None:
     table(["table", "rows>", "newest", "snapshot", "size>"], rows)
 
 
+def _captured(state: Status) -> None:
+    rows = [
+        [
+            c.instrument,
+            "-" if c.trades is None else f"{c.trades:,}",
+            f"{c.newest_trade_at:%Y-%m-%d %H:%M:%S}",
+            "-" if c.open_gaps is None else f"{c.open_gaps:,}",
+            "-" if c.missing_ids is None else f"{c.missing_ids:,}",
+        ]
+        for c in state.captured
+    ]
+    if rows:
+        table(["captured", "trades>", "newest trade (UTC)", "open gaps>", "ids missing>"], rows)
+
+
 def demo(played: Played) -> None:
     """Print what the demo built, and what to try next."""
     console().print()
@@ -156,6 +173,7 @@ def demo(played: Played) -> None:
         note(
             f"Fear & Greed on {day}: {value} ({name}). Source: Alternative.me. Prices: recorded from CoinGecko."
         )
+    _trades(played)
     home = shell(played.home)
     ours, python = (command_of(name) for name in ("cryptolake", "python"))
     note(f"\nThe lake is at {played.home}. Try:")
@@ -191,6 +209,24 @@ def _coins(played: Played) -> None:
     table(headers, rows)
     if more := len(played.coins) - len(shown):
         console().print(f"[dim]… and {more} more coins, as of {played.as_of:%Y-%m-%d %H:%M} UTC[/]")
+
+
+def _trades(played: Played) -> None:
+    """Print the newest bars of the recorded trades, and how complete they are."""
+    rows = [
+        [
+            f"{b.venue}:{b.symbol}",
+            f"{b.bar_start_at:%Y-%m-%d %H:%M}",
+            *(f"{price:,.2f}" for price in (b.open, b.high, b.low, b.close)),
+            f"{b.volume:,.3f}",
+            f"{b.trade_count:,}",
+            "yes" if b.is_complete else "not yet",
+        ]
+        for b in played.bars
+    ]
+    prices = ["open>", "high>", "low>", "close>"]
+    table(["gold.fact_ohlcv 1m", "UTC", *prices, "volume>", "trades>", "complete"], rows)
+    covered.days(played.coverage)
 
 
 def result(batches: pa.RecordBatchReader, limit: int | None, output: Path | None) -> None:

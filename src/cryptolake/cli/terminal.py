@@ -13,12 +13,14 @@ import msgspec
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 BARS = "▁▂▃▄▅▆▇█"
 UNITS = ("B", "kB", "MB", "GB", "TB")
 WIDTH_ELSEWHERE = 120
 COLUMN_GAP = 3
 LONGEST_CELL = 60
+TENTHS_BELOW_SECONDS = 10
 MARKS = {
     "passed": "[green]passed[/]",
     "warning": "[yellow]warning[/]",
@@ -62,25 +64,33 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, fits: bool =
 
     One that *fits* folds what is too long for a line; another makes its lines as long as they must be.
     """
-    from rich.box import SIMPLE_HEAD
     from rich.console import Console
+
+    shown = tabled(headers, rows)
+    if fits:
+        console().print(shown)
+    else:
+        Console(highlight=False, width=sum(column_widths(headers, rows))).print(shown)
+
+
+def tabled(headers: Sequence[str], rows: Sequence[Sequence[str]], *, whole: int = 0) -> Table:
+    """Return the table that `table` prints; the first *whole* columns are never folded."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
     shown = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for header in headers:
+    for number, header in enumerate(headers):
         right = header.endswith(">")
         shown.add_column(
             Text(header.removesuffix(">") if right else header),
             justify="right" if right else "left",
             overflow="fold",
+            no_wrap=number < whole,
         )
     for row in rows:
         shown.add_row(*(Text(cell) for cell in row))
-    if fits:
-        console().print(shown)
-    else:
-        Console(highlight=False, width=sum(column_widths(headers, rows))).print(shown)
+    return shown
 
 
 def column_widths(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
@@ -126,6 +136,34 @@ def size(count: int) -> str:
     """
     thousands = min((len(str(count)) - 1) // 3, len(UNITS) - 1)
     return f"{count / 1000**thousands:.{min(thousands, 1)}f} {UNITS[thousands]}"
+
+
+def counted(count: int, noun: str) -> str:
+    """
+    Return how many there are of what.
+
+    >>> counted(1, "id"), counted(1_200, "gap")
+    ('1 id', '1,200 gaps')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def span(seconds: float) -> str:
+    """
+    Return a stretch of time in its largest two units.
+
+    >>> span(3_725), span(0.25), span(-3)
+    ('1 h 2 m', '0.2 s', '0 s')
+    """
+    if seconds < TENTHS_BELOW_SECONDS:
+        return f"{max(seconds, 0):.1f} s".replace("0.0 s", "0 s")
+    left = round(seconds)
+    parts: list[str] = []
+    for unit, name in ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s")):
+        count, left = divmod(left, unit)
+        if count or parts:
+            parts.append(f"{count} {name}")
+    return " ".join(parts[:2])
 
 
 def shell(path: Path) -> str:

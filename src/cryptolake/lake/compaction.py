@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SMALL_BYTES = 32 * 2**20
 FEWEST_FILES = 4
-ROWS_PER_FILE = 4_000_000
+ROWS_PER_FILE = 1_000_000
 
 log = structlog.get_logger(__name__)
 
@@ -32,8 +32,8 @@ def compact(
     """
     Rewrite the small files of crowded partitions of the table *name*; return how many there were.
 
-    A partition is crowded with at least 4 files under 32 MiB; of a table partitioned by a time only those count
-    whose newest time is *before* a moment. They are taken in the order of their rows, about *rows_per_file* rows
+    A partition is crowded with at least 4 files under 32 MiB that have fewer than half of *rows_per_file* rows; of a
+    table partitioned by a time only those count whose newest time is *before* a moment. They are taken in the order of their rows, about *rows_per_file* rows
     at once, which bounds the memory, and make one file each, sorted as the contract says.
     """
     rewritten = 0
@@ -46,7 +46,7 @@ def compact(
 
 def count_crowded(table: Table) -> int:
     """Return how many small files the crowded partitions of *table* have."""
-    return sum(len(tasks) for tasks in _crowded(table, None))
+    return sum(len(tasks) for tasks in _crowded(table, None, ROWS_PER_FILE))
 
 
 def _rewrite(lake: Lake, name: str, paths: frozenset[str]) -> int:
@@ -71,7 +71,7 @@ def _rewrite(lake: Lake, name: str, paths: frozenset[str]) -> int:
 def _bins(table: Table, before: datetime | None, rows_per_file: int) -> list[list[FileScanTask]]:
     """Return the files to rewrite together."""
     bins: list[list[FileScanTask]] = []
-    for tasks in _crowded(table, before):
+    for tasks in _crowded(table, before, rows_per_file):
         rows = rows_per_file
         for task in tasks:
             if rows + task.file.record_count > rows_per_file:
@@ -82,14 +82,15 @@ def _bins(table: Table, before: datetime | None, rows_per_file: int) -> list[lis
     return [b for b in bins if len(b) > 1]
 
 
-def _crowded(table: Table, before: datetime | None) -> list[Sequence[FileScanTask]]:
+def _crowded(table: Table, before: datetime | None, rows_per_file: int) -> list[Sequence[FileScanTask]]:
     """Return the small files of each crowded partition, in the order of their rows."""
     partitions: dict[Any, list[FileScanTask]] = defaultdict(list)
     column = next(iter(table.spec().fields), None)
     time_id = column.source_id if column else None
     for task in plan(table):
-        is_small = task.file.file_size_in_bytes < SMALL_BYTES and not has_deletes([task])
-        if is_small and _is_over(task, time_id, before, table):
+        file = task.file
+        is_small = file.file_size_in_bytes < SMALL_BYTES and file.record_count * 2 < rows_per_file
+        if is_small and not has_deletes([task]) and _is_over(task, time_id, before, table):
             partitions[(task.file.spec_id, str(task.file.partition))].append(task)
     return [
         sorted(tasks, key=lambda task: (_bound(task.file.lower_bounds, time_id), task.file.file_path))

@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 
 RISING = "cryptolake.parquet.rising-columns"
 """The table property that names the columns to store as differences."""
+ROWS_PER_GROUP = 131_072
+"""A reader skips row groups by their bounds, and a writer holds one in memory; PyIceberg's default is 1,048,576."""
 
 
 def encoding_properties(contract: Contract) -> dict[str, str]:
     """Return the table properties that say how files of *contract* are laid out."""
     names = [c.name for c in contract.columns if c.is_rising]
-    return {RISING: ",".join(names)} if names else {}
+    return {RISING: ",".join(names), "write.parquet.row-group-limit": str(ROWS_PER_GROUP)} if names else {}
 
 
 def use_encodings() -> None:

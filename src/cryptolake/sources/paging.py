@@ -2,7 +2,8 @@
 How the ids of a hole, or the trades of a span of time, are walked through page by page.
 
 All walks yield pages of which each shares a trade with the one before, so that neighbours prove what
-is absent between them, and end when a page brings nothing new.
+is absent between them. Where such a page brings nothing new, the next one begins beside it: a venue may lack
+some ids, and have others behind them. A walk ends when that brings nothing either.
 """
 
 from __future__ import annotations
@@ -47,9 +48,9 @@ def upwards(ask: FromId, first_id: int, is_enough: IsEnough) -> Iterator[TradePa
         yield page
         newest = page.trades[-1].trade_id if page.trades else -1
         following = newest if newest > at else max(_ids(page), default=-1)
-        if is_enough(page) or following <= at:
+        if is_enough(page) or following < at:
             return
-        at = following
+        at = following if following > at else at + 1
 
 
 def downwards(ask: BelowId, below_id: int, is_enough: IsEnough) -> Iterator[TradePage]:
@@ -62,9 +63,9 @@ def downwards(ask: BelowId, below_id: int, is_enough: IsEnough) -> Iterator[Trad
         yield page
         oldest = page.trades[0].trade_id + 1 if page.trades else below
         following = oldest if oldest < below else min(_ids(page), default=below)
-        if is_enough(page) or following >= below:
+        if is_enough(page) or following > below:
             return
-        below = following
+        below = following if following < below else below - 1
 
 
 def between(ask: BelowId, span_us: tuple[int, int], newest_id: int, size: int) -> Iterator[TradePage]:

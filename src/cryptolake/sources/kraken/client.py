@@ -89,17 +89,25 @@ class KrakenHistory:
         raise NotPublishedError(f"kraken has no archive by month, so none of {symbol} in {month:%Y-%m}")
 
     def _onwards(self, symbol: str, start_us: int, is_enough: paging.IsEnough) -> Iterator[TradePage]:
-        """Yield the pages from *start_us* on until one is enough, each from just before the end of the last."""
+        """
+        Yield the pages from *start_us* on until one is enough, each from just before the end of the last.
+
+        Where that brings nothing new, the next begins just after: there may be trades behind some that Kraken lacks.
+        """
         at_us, newest = max(0, start_us), -1
         while True:
             page = self._trades(symbol, at_us)
             if not page.trades and not page.rejects:
                 return
             yield page
-            if is_enough(page) or not page.trades or page.trades[-1].trade_id <= newest:
+            if is_enough(page) or not page.trades or page.trades[-1].trade_id < newest:
                 return
+            ends_us = max(trade.traded_at_us for trade in page.trades)
+            is_new = page.trades[-1].trade_id > newest
+            if not is_new and at_us > ends_us:
+                return
+            at_us = ends_us - 1 if is_new else ends_us + 1
             newest = page.trades[-1].trade_id
-            at_us = max(trade.traded_at_us for trade in page.trades) - 1
 
     def _reach_back(self, symbol: str, before_us: int | None, is_early: paging.IsEnough) -> int:
         """Return a time from which the first page is early enough, going back ever further from *before_us*."""
