@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from decimal import Context, Decimal
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ PYTHON = ROOT / ".venv-interop" / "bin" / "python"
 START = datetime(2023, 11, 30, tzinfo=UTC)
 TEXTS = ["bitcoin", "Ünï ₿", "tab\tand 'quotes'", "", None]
 NUMBERS = [5.7e-11, 1e300, 0.1 + 0.2, -0.0, 68_000.5, None]
+EXACT = Context(prec=60)
 
 pytestmark = pytest.mark.slow
 
@@ -35,6 +38,10 @@ def value(kind: str, seed: random.Random) -> Any:
         return (START + timedelta(days=seed.randrange(900))).date()
     if kind == "timestamptz":
         return START + timedelta(microseconds=seed.randrange(10**13))
+    if kind.startswith("decimal"):
+        precision, scale = map(int, re.findall(r"\d+", kind))
+        digits = seed.choice([1, 10**precision - 1, 61_837 * 10**scale, None])
+        return None if digits is None else EXACT.scaleb(Decimal(digits), -scale)
     choices: dict[str, list[Any]] = {
         "string": TEXTS,
         "double": NUMBERS,

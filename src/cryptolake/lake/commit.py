@@ -20,6 +20,7 @@ from pyiceberg.table.update.snapshot import ExpireSnapshots
 
 from cryptolake.errors import StaleWriterError
 from cryptolake.lake.encoding import use_encodings
+from cryptolake.lake.overwrite import Overwrite
 from cryptolake.lake.retention import expired
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ def commit_rows(
         carried[position.property_name] = position.end
     use_encodings()
     update = tx.update_snapshot(snapshot_properties=carried)
-    with update.overwrite() if replaced else update.merge_append() as snapshot:
+    with Overwrite.of(tx, carried) if replaced else update.merge_append() as snapshot:
         for task in replaced:
             snapshot.delete_data_file(task.file)
         if rows.num_rows:
