@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import secrets
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from cryptolake.ingest.landing import Span
     from cryptolake.lake import Lake
     from cryptolake.pipeline import Run
+    from cryptolake.quality.venue import AskKlines
     from cryptolake.sources.alternative_me.client import AlternativeMe
     from cryptolake.sources.coingecko.client import CoinGecko
+    from cryptolake.sources.records import Kline
     from cryptolake.sources.venue import Places, TradeHistory
     from cryptolake.transform.run import Transform
 
@@ -224,6 +226,21 @@ def open_metrics(port: int) -> Metrics:
     from cryptolake.capture.metrics import Metrics
 
     return Metrics.serve(port)
+
+
+@contextmanager
+def asking_klines(settings: Settings, clock: Clock) -> Iterator[AskKlines]:
+    """Yield what asks a venue for its own bars of an instrument as it is stored; each venue is opened once, when asked."""
+    wire = {(n.split(":")[0], alias): n.split(":", 1)[1] for n, alias in settings.capture.aliases.items()}
+    histories: dict[str, TradeHistory] = {}
+    with ExitStack() as stack:
+
+        def ask(venue: str, symbol: str, start_us: int, end_us: int) -> Sequence[Kline]:
+            if venue not in histories:
+                histories[venue] = stack.enter_context(open_history(settings, venue, clock))
+            return histories[venue].klines(wire.get((venue, symbol), symbol), start_us, end_us)
+
+        yield ask
 
 
 def open_transform(settings: Settings) -> Transform:

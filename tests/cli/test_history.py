@@ -30,13 +30,13 @@ COUNT = """
 
 
 def opened() -> VenueServer:
-    """Open two venues with an instrument of 60 trades on each of four days, all of them published."""
+    """Open a venue with about 60 trades of an instrument on each of four days, all of them published."""
     tape = generate(
-        2 * A_DAY * DAYS,
+        A_DAY * DAYS,
         seed=1,
-        instruments={"binance": ["BTCUSDT"], "kraken": ["BTC/USD"]},
+        instruments={"binance": ["BTCUSDT"]},
         starts_at=BEGINS,
-        trades_per_second=2 * A_DAY / 86_400,
+        trades_per_second=A_DAY / 86_400,
     )
     server = VenueServer.open(tape)
     server.publish(len(tape))
@@ -45,7 +45,7 @@ def opened() -> VenueServer:
 
 @pytest.fixture
 def venues() -> Iterator[VenueServer]:
-    """Venues of this test alone."""
+    """A venue of this test alone."""
     with opened() as server:
         yield server
 
@@ -58,11 +58,10 @@ def shell(tmp_path, venues, capfd) -> Shell:
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory) -> Iterator[Shell]:
-    """A shell with the second and third day of one instrument, and the second of another."""
+    """A shell with the second and the third day."""
     with opened() as server:
         shell = Shell(tmp_path_factory.mktemp("filled"), None, None, server)
         assert backfill(shell, 2, 3).status == 0
-        assert backfill(shell, 2, 2, instrument="kraken:BTC/USD").status == 0
         yield shell
 
 
@@ -109,12 +108,6 @@ def test_days_that_are_backfilled_are_complete(filled_shell):
     assert trades(filled_shell) == (sum(days) + 2,) * 2
 
 
-def test_a_venue_without_an_archive_is_asked_by_time(filled_shell):
-    """Kraken's day becomes complete as well; the one before it does not."""
-    assert coverage(filled_shell, 2, 2, "--instrument", "kraken:BTC/USD").status == 0
-    assert coverage(filled_shell, 1, 2, "--instrument", "kraken:BTC/USD").status == 1
-
-
 def test_a_day_that_is_over_and_was_not_backfilled_is_incomplete(filled_shell):
     """The days are inclusive, and the exit status is 1 for the first one, of which one neighbour is held."""
     days = made(filled_shell.venues, 2), made(filled_shell.venues, 3)
@@ -138,6 +131,26 @@ def test_an_instrument_that_was_never_captured_is_said(shell, filled_shell):
     assert shell("coverage", "--json").json == {"instruments": [], "exit_status": 1}
     said = filled_shell("coverage", "--instrument", "okx:BTC-USDT")
     assert (said.status, said.out) == (1, "okx:BTC-USDT: nothing captured\n")
+
+
+def test_bars_are_held_against_those_of_the_venue(filled_shell):
+    """`check --with-venue` says how many minutes agree; only the result is kept."""
+    assert filled_shell("transform").status == 0
+    said = filled_shell("check", "--with-venue", "--layer", "silver", "--json")
+    [result] = [r for r in said.json if r["check_name"] == "bars_equal_venue_klines"]
+    assert (result["status"], result["metric_value"]) == ("passed", 0.0), result
+    assert re.search(rf"{BTC}: \d+ minutes compared, 2024-08-0", result["message"])
+    shown = filled_shell("check", "--with-venue", "--layer", "silver").out
+    assert result["message"] in shown
+
+
+def test_a_venue_that_does_not_answer_is_an_error_of_the_check(filled_shell):
+    """It is not said that bars agree where nobody could be asked, nor that they differ."""
+    assert filled_shell("transform").status == 0
+    nobody = {"CRYPTOLAKE_SOURCES__BINANCE__REST_URL": f"{filled_shell.venues.rest_url('binance')}/nowhere"}
+    said = filled_shell("check", "--with-venue", "--layer", "silver", "--json", env=nobody)
+    [result] = [r for r in said.json if r["check_name"] == "bars_equal_venue_klines"]
+    assert (said.status, result["status"]) == (1, "error"), result
 
 
 def test_the_status_shows_what_was_captured(filled_shell):

@@ -3,10 +3,16 @@ The command line: parse, call, print. What is done, is done in the rooms below.
 
 =================  =================================================================
 `app.py`           the verbs
+`trades.py`        the verbs about trades: stream, backfill, coverage
+`replaying.py`     the verb that plays recorded data
 `main.py`          `main()`: run the verbs; errors become one clear message and an exit status
 `options.py`       options that verbs share, and how they are read
+`events.py`        what is logged, and how
 `follow.py`        a run as it goes: a line a step, a progress bar
-`show.py`          results of the verbs for the eye, or as JSON
+`live.py`          a capture as it goes, and its summary
+`filling.py`       a backfill as it goes, and its summary
+`covered.py`       the coverage of trades
+`show.py`          results of the other verbs for the eye, or as JSON
 `terminal.py`      lines, tables, sparklines, JSON
 `export.py`        query results as CSV, JSON, Parquet and Arrow
 `reference.py`     the reference page of all this, for the documentation

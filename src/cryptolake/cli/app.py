@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cryptolake.config import Settings
     from cryptolake.ingest.landing import Span
     from cryptolake.pipeline import Step
+    from cryptolake.quality.result import CheckResult
 
 app = typer.Typer(
     name="cryptolake",
@@ -161,6 +162,10 @@ def check(
         list[str] | None,
         typer.Option(help="bronze, silver or gold; may come several times.", show_default="all"),
     ] = None,
+    with_venue: Annotated[
+        bool,
+        typer.Option("--with-venue", help="Also hold complete bars against those of the venues themselves."),
+    ] = False,
     as_of: AsOf = None,
     coins: Coins = None,
     home: Home = None,
@@ -171,7 +176,8 @@ def check(
     from cryptolake.cli import show
     from cryptolake.errors import ConfigError
     from cryptolake.quality import exit_status, run_checks
-    from cryptolake.wiring import has_lake, new_run_id, open_lake
+    from cryptolake.quality.venue import check_with_venues
+    from cryptolake.wiring import asking_klines, has_lake, new_run_id, open_lake
 
     layers = tuple(
         dict.fromkeys(name for item in layer or ["bronze,silver,gold"] for name in item.split(","))
@@ -186,11 +192,17 @@ def check(
             f"nothing to check: there is no lake at {settings.home}; run `cryptolake run` first", as_json=json
         )
         raise typer.Exit(1)
+    run_id, now = new_run_id(clock), clock.now()
     with open_lake(settings, clock) as lake, lake.reader() as reader:
-        results = run_checks(
-            lake, reader, layers=layers, coins=settings.coins, run_id=new_run_id(clock), now=clock.now()
-        )
+        results = run_checks(lake, reader, layers=layers, coins=settings.coins, run_id=run_id, now=now)
+        compared: list[CheckResult] = []
+        if with_venue:
+            with asking_klines(settings, clock) as ask:
+                compared = check_with_venues(lake, reader, ask, run_id=run_id, now=now)
+    results += compared
     show.checks(results, as_json=json)
+    if with_venue and not json:
+        show.compared(compared)
     raise typer.Exit(exit_status(results))
 
 

@@ -88,6 +88,15 @@ def checks(results: Sequence[CheckResult], *, as_json: bool) -> None:
     console().print(f"{len(results)} checks: {tally(results)}")
 
 
+def compared(results: Sequence[CheckResult]) -> None:
+    """Print what was held against the venues' own bars, where all of it agrees; else `checks` has said it."""
+    if not results:
+        note("no bar is complete yet, so there is nothing to hold against the venues' own")
+    for r in results:
+        if r.status.value == "passed":
+            note(r.message or "")
+
+
 def _bad_check(status: str, table_name: str, check_name: str, message: str | None) -> None:
     console().print(f"{MARKS[status]} {table_name} {check_name}", soft_wrap=True)
     console().print(f"    {message}", style="dim", markup=False, soft_wrap=True)

@@ -7,6 +7,7 @@ Whether the tables keep what their contracts promise.
 `sql.py`           what stands in for placeholders, and everything engine-specific
 `run.py`           `run_checks()`: one scan a table, every result kept
 `anomaly.py`       row counts against those of past runs
+`venue.py`         `check_with_venues()`: our bars against the venues' own
 `result.py`        `CheckResult`; `worst()` and `exit_status()` of many
 =================  =================================================================
 """

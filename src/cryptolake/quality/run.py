@@ -64,7 +64,7 @@ def run_checks(
     Raises:
         LakeError: the catalog cannot be read, or the results cannot be kept.
     """
-    lake.ensure(RESULTS)
+    lake.ensure(RESULTS)  # past results decide some checks
     reader.refresh()
     contracts = [
         c for layer in layers for c in lake.contracts.values() if c.layer == layer and _is_due(lake, c)
@@ -73,7 +73,7 @@ def run_checks(
     history = read_history(lake, reader, [check for of_table in checks.values() for check in of_table], now)
     run = _Run(lake, reader, Rendering.at(now, coins), history, frozenset(lake.tables()), run_id, now)
     results = [result for contract in contracts for result in run.of_table(contract, checks[contract.name])]
-    lake.append(RESULTS, _rows(results, lake.contracts[RESULTS]))
+    keep_results(lake, results)
     for result in results:
         if result.status != Status.PASSED:
             log.warning(
@@ -83,6 +83,12 @@ def run_checks(
                 status=result.status.value,
             )
     return results
+
+
+def keep_results(lake: Lake, results: Sequence[CheckResult]) -> None:
+    """Append *results* to `quality.check_results`."""
+    lake.ensure(RESULTS)
+    lake.append(RESULTS, _rows(results, lake.contracts[RESULTS]))
 
 
 def _is_due(lake: Lake, contract: Contract) -> bool:
