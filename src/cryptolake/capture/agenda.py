@@ -63,6 +63,10 @@ class Agenda:
         tried.due_at = now + wait
         return wait
 
+    def tries(self, hole: Hole) -> int:
+        """Return how often *hole* was asked for in vain."""
+        return self._tries[key(hole)].tries if key(hole) in self._tries else 0
+
     def files(self, hole: Hole, days: Iterable[date], now: float) -> Iterator[date]:
         """Yield those of *days* whose file of the archive may be asked for now."""
         return (day for day in days if self._files.get((hole.symbol, day), now) <= now)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 START_SECONDS = 2.0
 """How soon after the first audit the second follows: what is missing by then was missed while nothing ran."""
+AUDIT_REST = 4
+"""An audit that took a while, as where each instrument is a request of its own, lets holes be asked for that much longer."""
 LOOK_SECONDS = 0.25
 MANY_IDS = 1_000
 """So many may be more than a day, so it is worth asking when the newest of them was traded."""
@@ -189,8 +191,9 @@ class Healer:
             self._on_tail(missing)
         self._heads = heads
         self._audits += 1
-        pause = min(START_SECONDS, self._audit_seconds) if self._audits == 1 else self._audit_seconds
-        self._audit_at = self._clock.monotonic() + pause
+        ended = self._clock.monotonic()
+        pause = max(self._audit_seconds, AUDIT_REST * (ended - now))
+        self._audit_at = ended + (min(START_SECONDS, self._audit_seconds) if self._audits == 1 else pause)
         self._problem = ""
 
     def _heal(self, history: TradeHistory, instrument: Instrument, hole: Hole) -> None:
@@ -225,15 +228,25 @@ class Healer:
         part = hole
         if self.venue.capabilities.heals_by == "id":
             part = replace(hole, first_id=max(hole.first_id, hole.last_id - PART_IDS + 1))
-        for n, page in enumerate(history.pages(self._with_neighbours(part)), start=1):
+        if not self._agenda.tries(hole):
+            near = NEAR_IDS[self.venue.capabilities.heals_by or "id"]
+            part = joined(part, (other for _, other in self._writer.holes(self.venue.name)), near)
+        held: list[int] = []
+        for n, page in enumerate(history.pages(part), start=1):
             outcome = self._take(instrument, page, "rest", hole)
+            held += (page.trades[0].trade_id, page.trades[-1].trade_id) if page.trades else ()
             if not outcome.remaining or n >= PART_PAGES or self._writer.is_full:
-                return
+                break
+        if part.first_id < hole.first_id and held:
+            self._leave_open(hole, min(held), max(held))
 
-    def _with_neighbours(self, hole: Hole) -> Hole:
-        """Return *hole* with the holes close below it, which the same answer has."""
-        near = NEAR_IDS[self.venue.capabilities.heals_by or "id"]
-        return joined(hole, (other for _, other in self._writer.holes(self.venue.name)), near)
+    def _leave_open(self, hole: Hole, lowest: int, highest: int) -> None:
+        """Note that what is open beside *hole*, from *lowest* to *highest*, was asked for along with it."""
+        now = self._clock.monotonic()
+        for _, other in self._writer.holes(self.venue.name):
+            is_within = lowest < other.first_id and other.last_id < min(highest, hole.first_id)
+            if other.symbol == hole.symbol and is_within:
+                self._agenda.left_open(other, now)
 
     def _from_archive(
         self, history: TradeHistory, instrument: Instrument, hole: Hole, days: Sequence[date]

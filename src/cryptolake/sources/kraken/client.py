@@ -92,22 +92,22 @@ class KrakenHistory:
         """
         Yield the pages from *start_us* on until one is enough, each from just before the end of the last.
 
-        Where that brings nothing new, the next begins just after: there may be trades behind some that Kraken lacks.
+        After a short page the next begins just after its end: there may be trades behind some that Kraken lacks.
         """
-        at_us, newest = max(0, start_us), -1
+        at_us = max(0, start_us)
         while True:
             page = self._trades(symbol, at_us)
             if not page.trades and not page.rejects:
                 return
             yield page
-            if is_enough(page) or not page.trades or page.trades[-1].trade_id < newest:
+            if is_enough(page) or not page.trades:
                 return
             ends_us = max(trade.traded_at_us for trade in page.trades)
-            is_new = page.trades[-1].trade_id > newest
-            if not is_new and at_us > ends_us:
+            is_full = len(page.trades) + len(page.rejects) >= LONGEST_PAGE
+            following = ends_us - 1 if is_full and ends_us - 1 > at_us else ends_us + 1
+            if following <= at_us:
                 return
-            at_us = ends_us - 1 if is_new else ends_us + 1
-            newest = page.trades[-1].trade_id
+            at_us = following
 
     def _reach_back(self, symbol: str, before_us: int | None, is_early: paging.IsEnough) -> int:
         """Return a time from which the first page is early enough, going back ever further from *before_us*."""
