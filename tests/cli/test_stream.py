@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -157,6 +158,18 @@ def test_a_terminal_shows_a_capture_as_it_goes(shell):
     assert re.search(r"spool: 0 trades \(.*\), landed 800, last commit \d\d:\d\d:\d\d in ", seen)
     assert "healing binance: watching" in seen
     assert "800 trades landed in" in seen
+
+
+def test_a_stream_on_a_terminal_says_that_it_stops(shell, venues):
+    """Ctrl-C: the view goes on until everything is committed, and ends with the summary."""
+    process, terminal = on_a_terminal(shell, "stream")
+    screens = shown_on(terminal)
+    assert any("landed 800" in screen for screen in screens)
+    os.write(terminal, b"\x03")
+    last = list(screens)[-1]
+    assert process.wait() == 0
+    assert "stopping: what was received is being committed; once more to stop at once" in last
+    assert "800 trades landed in" in last
 
 
 @pytest.mark.parametrize(

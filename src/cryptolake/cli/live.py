@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -76,6 +77,15 @@ def served(url: str, *, as_json: bool) -> None:
         log.info("metrics.served", url=url)
     else:
         note(f"metrics at {url}")
+
+
+def stopped(stop: Event, as_json: bool) -> None:
+    """Wait until *stop* is set, and say what happens then."""
+    stop.wait()
+    if as_json or not sys.stdout.isatty():
+        log.info("capture.stopping", reason="what was received is being committed")
+    else:
+        note("stopping: what was received is being committed; once more to stop at once")
 
 
 def summary(last: Snapshot, *, as_json: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from threading import Event
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -74,6 +74,7 @@ def stream(
     wanted = instruments_of(settings)
     with ExitStack() as stack:
         stop = stack.enter_context(stopping())
+        Thread(target=live.stopped, args=(stop, json), name="stopping", daemon=True).start()
         metrics = stack.enter_context(open_metrics(metrics_port)) if metrics_port is not None else None
         look = stack.enter_context(live.watching(as_json=json, debug=debug))
         lake = stack.enter_context(open_lake(settings, clock))
