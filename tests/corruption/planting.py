@@ -118,9 +118,10 @@ def retyped(table: str, column: str, to: str) -> Plant:
     return plant
 
 
-def rejected(source: str) -> Plant:
+def rejected(source: str, venue: str | None = None) -> Plant:
     """Land a record of *source* in bronze.rejects."""
     row = {
+        "venue": venue,
         "source": source,
         "reason": "price is -1",
         "received_at": NOW,

@@ -196,7 +196,10 @@ SILVER_PRICES = [
     ),
     Fault("an intraday price", DAILY, "observed_in_the_first_hour", changed(DAILY, observed_at=NOW)),
     Fault(
-        "a price source is unknown", DAILY, "price_source_valid", changed(DAILY, price_source="forward fill")
+        "a price source is unknown",
+        DAILY,
+        "price_source_is_known",
+        changed(DAILY, price_source="forward fill"),
     ),
     Fault("a clean column is renamed", DAILY, "schema", renamed(DAILY, price_date="date")),
     Fault("the clean prices are gone", DAILY, "exists", dropped(DAILY)),

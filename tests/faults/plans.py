@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from random import Random
+from typing import Any
 
 from cryptolake.replay.faults import Fault
 from cryptolake.replay.venues.dialect import Dialect
@@ -94,34 +95,38 @@ class Plan:
 
 
 class Counted(Schedule):
-    """The faults of a plan: they spare the first trades of each venue, and count themselves."""
+    """The faults of a plan: they spare the calm trades of each venue, and *counts* has how many happened of each kind."""
 
-    on_streams: dict[tuple[str, int, int], list[str]]
-    on_requests: Counter[str]
     calm: Mapping[str, int]
+    counts: Counter[str]
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan.seed, plan.rates, plan.arguments)
         object.__setattr__(self, "calm", reel(plan.tape, plan.trades).calm)
-        object.__setattr__(self, "on_streams", {})
-        object.__setattr__(self, "on_requests", Counter())
-
-    @property
-    def counts(self) -> Counter[str]:
-        """Return how many faults there were by kind; those of a stretch of a stream count once, whoever went through it."""
-        return self.on_requests + Counter(kind for kinds in self.on_streams.values() for kind in kinds)
+        object.__setattr__(self, "counts", Counter())
 
     def on_block(self, venue: str, host: int, block: int, size: int) -> dict[int, list[Happening]]:
         """Return what happens in a block, but for the calm at the beginning."""
         drawn = super().on_block(venue, host, block, size)
         calm = self.calm[venue] - block * size
-        spared = {place: what for place, what in drawn.items() if place >= calm}
-        self.on_streams[venue, host, block] = [one.kind for what in spared.values() for one in what]
-        return spared
+        return Happenings(self.counts, {place: what for place, what in drawn.items() if place >= calm})
 
     def _request_fault(self, kind: str, dialect: Dialect) -> Fault:
-        self.on_requests[kind] += 1
+        self.counts[kind] += 1
         return super()._request_fault(kind, dialect)
+
+
+class Happenings(dict[int, list[Happening]]):
+    """What happens in a block to one connection, by place; what it comes upon is counted in *counts*, once."""
+
+    def __init__(self, counts: Counter[str], drawn: Mapping[int, list[Happening]]) -> None:
+        super().__init__(drawn)
+        self._counts, self._to_come = counts, dict(drawn)
+
+    def get(self, place: int, default: Any = None) -> Any:
+        """Return what happens at *place*: the connection has come there."""
+        self._counts.update(happening.kind for happening in self._to_come.pop(place, ()))
+        return super().get(place, default)
 
 
 def plan(seed: int, tape: int, trades: int) -> Plan:

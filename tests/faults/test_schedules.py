@@ -54,7 +54,7 @@ def undisturbed(tmp_path_factory, transform) -> Callable[[Plan], Tables]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1012, 1097], ids="seed_{}".format)
+@pytest.mark.parametrize("seed", [1049, 1097], ids="seed_{}".format)
 def test_two_schedules_of_faults_end_with_the_truth(seed, undisturbed, transform, tmp_path, record_property):
     """After faults and kills all that can be had is held once, all else is an open gap, and the tables are as if nothing was."""
     assert_faults_do_no_harm(

@@ -36,8 +36,8 @@ def transform(tmp_path_factory: pytest.TempPathFactory) -> Transform:
 
 @pytest.mark.slow
 def test_trades_refined_in_runs_equal_trades_refined_at_once(transform: Transform, tmp_path: Path) -> None:
-    """After every run of 6 histories of two instruments: incremental = the oracle; in the end also = full refresh."""
-    assert_runs_equal_full_refresh(random_trades(7, instruments=12, ids=120, runs=4), transform, tmp_path)
+    """After every run of 5 histories of two instruments: incremental = the oracle; in the end also = full refresh."""
+    assert_runs_equal_full_refresh(random_trades(7, instruments=10, ids=100, runs=3), transform, tmp_path)
 
 
 @pytest.mark.deep

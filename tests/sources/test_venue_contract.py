@@ -70,7 +70,7 @@ def trade_frames() -> Iterator[Any]:
             for frame in frames(path)
             if "control" not in outcome(venue, frame)
         ]
-        for frame in {min(found, key=len), max(found, key=len)}:
+        for frame in dict.fromkeys((min(found, key=len), max(found, key=len))):
             yield pytest.param(Recorded(venue, frame), id=f"{venue.name}-{len(frame)}")
 
 

@@ -137,10 +137,22 @@ def test_more_new_trades_than_fit_are_taken_in_turns(tmp_path: Path, transform: 
 
         assert done["trades"].rows_added == 12
         assert len(market.lake.table("silver.trades").snapshots()) == 2
+        assert market.rows("select count(*), sum(trade_count) from silver.bars_1m") == [(7, 12)]
+
+
+def test_a_full_refresh_in_turns_equals_one_at_once(tmp_path: Path, transform: Transform):
+    """The first turn replaces what there is, the others follow."""
+    in_turns = Transform(transform._target_path, trades_at_once=5)
+    with Lake.open(local_catalog(tmp_path), load_contracts(), Clock.fixed(NOW)) as lake:
+        market = Market.open(lake, in_turns)
+        for first in range(1, 13, 2):
+            market.trades(*BTC, {first: 30.0 * first, first + 1: 30.0 * first + 30})
+        Market(lake, transform).runs(select=REFRESHED)
         bars = market.rows("select * exclude (_processed_at) from silver.bars_1m order by all")
+
         market.runs(select=REFRESHED, full_refresh=True)
+
         assert market.rows("select * exclude (_processed_at) from silver.bars_1m order by all") == bars
-        assert len(bars) == 7
 
 
 def test_a_complete_day_of_trades_is_a_daily_price_until_the_vendor_has_one(market: Market):
