@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -202,6 +203,24 @@ def test_a_damaged_spool_is_set_aside_and_what_is_readable_is_saved(home, seed):
     assert home.ids() == every
     assert home.open_ids() == set(range(1, every[-1] + 1)) - set(every)
     assert len(list(home.spool_file.parent.glob("trades.db.damaged-*Z"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("damaged", "missing"), [(1, {10, 11}), (2, {12, 13}), (3, {14, 15}), (0, {*range(10, 16)})]
+)
+def test_what_was_acknowledged_in_a_damaged_block_is_missing_wherever_it_lay(home, damaged, missing):
+    """Nothing has landed: the marks of the old spool say where the capture began and ended; 0 stands for every block."""
+    for ids in ([10, 11], [12, 13], [14, 15]):
+        capture(home, frame(ids), land=False)
+    with closing(sqlite3.connect(home.spool_file)) as spool, spool:
+        spool.execute("update block set checksum = checksum + 1 where seq = ? or ? = 0", (damaged, damaged))
+    with home.capturing() as (books, writer):
+        book = books.ledgers[BTC]
+        assert (book.start, book.mark, ids_of(book.open)) == (10, 15, missing)
+        writer.heal(BTC, TradePage(trades(sorted(missing)), at_us(20)), "rest", hole(10, 15)).result(20)
+        home.land(books)
+    assert home.ids() == [*range(10, 16)]
+    assert home.open_ids() == set()
 
 
 def test_a_spool_that_is_no_database_is_set_aside(home):

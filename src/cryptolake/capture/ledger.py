@@ -208,6 +208,16 @@ class Ledger:
             self._open(self.mark + 1, held.first - 1, reason, held.after_us)
         self.mark, self.mark_us, self._is_settled = held.last, held.before_us, True
 
+    def answer_for(self, said: Mark, reason: str) -> None:
+        """Note that all ids of *said* were held or known to be missing once; those outside what is known now are holes for *reason*."""
+        if self.mark is None or self.start is None:
+            self.start, self.mark = said.start, said.start - 1
+        if said.start < self.start:
+            self._open_range(Range(said.start, self.start - 1, None, self._made_at(self.start)), reason)
+            self.start = said.start
+        self.expect_up_to(said.mark, reason)
+        self._is_settled = True
+
     def apply(self, first: int, last: int, event: Event) -> int:
         """Apply an event that is in the lake already to the open ids; return how many it closed."""
         pieces = self.open.remove(first, last) if event != "missing" else []

@@ -18,16 +18,16 @@ WAL_HEADER_BYTES, FRAME_HEADER_BYTES = 32, 24
 MOST_LOCAL = PAGE_BYTES - 35
 LEAST_LOCAL = (PAGE_BYTES - 12) * 32 // 255 - 23
 INTEGER_BYTES = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8}
-BLOB = 12
+BLOB, TEXT = 12, 13
 
-Value = int | bytes | None
+Value = int | bytes | str | None
 
 
 def rows_of_pages(path: Path, *, columns: int) -> Iterator[tuple[int, list[Value]]]:
     """
     Yield rowid and values of all rows with so many *columns*, of tables with a rowid, in no order.
 
-    Pages of the write-ahead log stand in the place of older ones. Texts are no such values.
+    Pages of the write-ahead log stand in the place of older ones.
     """
     newer = dict(_logged(path.with_name(path.name + "-wal")))
     if not path.exists():
@@ -103,7 +103,8 @@ def _values(record: bytes, columns: int) -> list[Value]:
             at += INTEGER_BYTES[kind]
         elif kind >= BLOB:
             size = (kind - BLOB) // 2
-            values.append(record[at : at + size])
+            content = record[at : at + size]
+            values.append(content.decode() if kind % 2 == TEXT % 2 else content)
             at += size
         else:
             raise ValueError("a value of another kind")

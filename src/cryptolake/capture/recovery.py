@@ -2,7 +2,7 @@
 Open the spool and the books, whatever the last run left behind.
 
 The spool knows which ids are held. Where it is gone, damaged or older than the lake, the lake's own ids say
-so, together with the blocks that can still be read; what neither holds is a hole like any other.
+so, together with the blocks and marks that can still be read; what neither holds is a hole like any other.
 """
 
 from __future__ import annotations

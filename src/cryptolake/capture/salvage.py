@@ -12,13 +12,14 @@ import pyarrow.compute as pc
 
 from cryptolake.capture import held
 from cryptolake.capture.batch import EventRow
+from cryptolake.capture.entries import Mark
 from cryptolake.capture.folder import explained
 from cryptolake.capture.held import Name
 from cryptolake.capture.instruments import Instrument
 from cryptolake.capture.landing import REJECTS, parts, position
 from cryptolake.capture.ledger import Ledger
 from cryptolake.capture.ranges import Range, Ranges
-from cryptolake.capture.spool import FILE, Block, Spool, salvaged_blocks, salvaged_identity
+from cryptolake.capture.spool import FILE, Block, Spool, salvaged_blocks, salvaged_identity, salvaged_marks
 from cryptolake.clock import Clock
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ def rebuild(
     """
     Put a new spool in the place of the one in *folder*, and say what was done.
 
-    What the lake holds and what can be read of the old blocks is held; all that lies between is missing. Until
+    What the lake holds and what can be read of the old blocks is held; what lies between, or was held by the marks
+    of the old spool, is missing. Until
     the last step the old file stays where it is, so that a crash only means to begin again.
     """
     path = folder / FILE
@@ -42,14 +44,17 @@ def rebuild(
         for leftover in folder.glob(f"{REBUILT}*"):
             leftover.unlink()
     salvaged = _held_by_blocks(salvaged_blocks(path))
-    in_lake = _held_by_lake(reader, salvaged)
+    marks = salvaged_marks(path)
+    in_lake = _held_by_lake(reader, salvaged, marks)
     new = {name: _without(its, in_lake.get(name, ())) for name, its in salvaged.items()}
     landed = _rejects_landed(lake, path)
     ledgers: dict[Name, Ledger] = {}
-    for name in {**salvaged, **in_lake}:
+    for name in {**salvaged, **in_lake, **marks}:
         ledgers[name] = new_ledger(Instrument(name[0], name[1], name[1]))
         for island in _merged([*salvaged.get(name, ()), *in_lake.get(name, ())]):
             ledgers[name].learn(island, "spool lost")
+        if name in marks:
+            ledgers[name].answer_for(marks[name], "spool lost")
     trades = 0
     with Spool.open(folder, REBUILT) as spool:
         for seq, block in salvaged_blocks(path):
@@ -105,11 +110,14 @@ def _held_by_blocks(blocks: Iterable[tuple[int, Block]]) -> dict[Name, Ranges]:
     return held_ids
 
 
-def _held_by_lake(reader: Reader, salvaged: Mapping[Name, Ranges]) -> dict[Name, list[Range]]:
-    """Return what the lake holds from the first trade captured live, or from the first one salvaged."""
+def _held_by_lake(
+    reader: Reader, salvaged: Mapping[Name, Ranges], marks: Mapping[Name, Mark]
+) -> dict[Name, list[Range]]:
+    """Return what the lake holds from the first trade captured live, or from the first one that the spool knows."""
     above = {name: (first - 1, EPOCH) for name, first in held.starts(reader).items()}
-    for name, ranges in salvaged.items():
-        lowest = next(iter(ranges)).first - 1
+    firsts = [(name, next(iter(ranges)).first) for name, ranges in salvaged.items()]
+    for name, first in [*firsts, *((name, mark.start) for name, mark in marks.items())]:
+        lowest = first - 1
         above[name] = (min(lowest, above.get(name, (lowest, EPOCH))[0]), EPOCH)
     return held.islands(reader, above)
 

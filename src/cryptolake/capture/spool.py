@@ -41,7 +41,7 @@ TABLES = """
     create table mark (
         venue text, symbol text, start integer, mark integer, mark_us integer, checksum integer not null,
         primary key (venue, symbol)
-    ) without rowid;
+    );
     create table range (
         venue text, symbol text, state text, first integer, last integer, after_us integer, before_us integer,
         checksum integer not null, primary key (venue, symbol, state, first)
@@ -197,14 +197,18 @@ class Spool:
         return self._pending_blocks, self._pending_trades
 
     def used_bytes(self) -> int:
-        """Return how much of the disk the blocks take; pages that are free for later ones do not count."""
-        wal = self.path.with_name(self.path.name + "-wal")
+        """
+        Return how much of the file the blocks take.
+
+        Pages that are free for later ones do not count, nor does SQLite's log beside the file: it does not shrink
+        when blocks land, and is a few megabytes long.
+        """
         with self._lock, explained(self.path):
             pages, size, free = (
                 self._write.execute(f"pragma {name}").fetchone()[0]
                 for name in ("page_count", "page_size", "freelist_count")
             )
-            return (pages - free) * size + (wal.stat().st_size if wal.exists() else 0)
+            return int((pages - free) * size)
 
     def saved(self, instrument: Instrument) -> tuple[Mark | None, list[tuple[State, Range]]]:
         """Return the mark and the ranges that were saved for *instrument*."""
@@ -254,6 +258,23 @@ def salvaged_blocks(path: Path) -> Iterator[tuple[int, Block]]:
                 block = _unpacked(path, seq, body, checksum)
                 seen.add(seq)
                 yield seq, block
+
+
+def salvaged_marks(path: Path) -> dict[tuple[str, str], Mark]:
+    """Return by venue and symbol the widest marks that still can be read of the damaged file at *path*."""
+    found: dict[tuple[str, str], Mark] = {}
+    for _, (venue, symbol, start, mark, mark_us, checksum) in rows_of_pages(path, columns=6):
+        if (
+            isinstance(venue, str)
+            and isinstance(symbol, str)
+            and isinstance(start, int)
+            and isinstance(mark, int)
+        ):
+            row = (venue, symbol, start, mark, mark_us)
+            if checksum == _checksum(*row):
+                old = found.get((venue, symbol), Mark(start, mark, None))
+                found[venue, symbol] = Mark(min(start, old.start), max(mark, old.mark), None)
+    return found
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -329,7 +350,7 @@ def _last_seq(db: sqlite3.Connection) -> int:
     return row[0] if row else 0
 
 
-def _checksum(*values: str | int | None) -> int:
+def _checksum(*values: str | bytes | int | None) -> int:
     return zlib.crc32(repr(values).encode())
 
 
