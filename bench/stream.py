@@ -46,7 +46,7 @@ def main() -> None:
     arguments.add_argument("--rate", type=int, default=20_000, help="trades a second")
     arguments.add_argument("--seconds", type=int, default=600)
     given = arguments.parse_args()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("warning"))
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("critical"))
     seconds = 30 if given.quick else given.seconds
     print(json.dumps({"machine": machine.describe(), "stream": stream(given.rate, seconds)}, indent=2))
 
@@ -97,6 +97,7 @@ def serve(pipe: Connection, rate: int, seconds: int) -> None:
     from cryptolake.replay.venues.generated import generate
     from cryptolake.replay.venues.server import VenueServer
 
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("critical"))
     tape = generate(rate * seconds, instruments={"binance": SYMBOLS}, trades_per_second=float(rate))
     with VenueServer.open(tape, trades_per_second=float(rate), waits_for=2) as server:
         pipe.send(

@@ -70,12 +70,15 @@ class Streaming:
         home: Path,
         server: VenueServer,
         options: CaptureOptions = QUICK,
+        *,
         refresh: Callable[[], object] | None = None,
         seconds: float | None = None,
         venues: Mapping[str, tuple[Venue, Places]] | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self.home, self.server, self.options, self.refresh = home, server, options, refresh
         self.seconds, self.venues = seconds, venues or places(server)
+        self.clock = clock or Clock()
         self.stop = threading.Event()
         self.last: Snapshot | None = None
         self.failure: BaseException | None = None
@@ -91,7 +94,7 @@ class Streaming:
             instruments(self.server),
             self.options,
             self.home / "spool",
-            Clock(),
+            self.clock,
             run_id="test",
             refresh=self.refresh,
         )

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from cryptolake.clock import Clock
 from cryptolake.errors import OperatorError
 from cryptolake.replay import faults
 from cryptolake.replay.venues.server import VenueServer
+from cryptolake.replay.venues.tape import Tape
 from cryptolake.sources.venue import Places
 from tests.capture.streams import QUICK, Streaming, gap_events, held, landed_ids, open_ids, places, rows, tape
 
@@ -20,6 +23,12 @@ PAIRS = {"binance": ["BTCUSDT"], "coinbase": ["BTC-USD"], "kraken": ["BTC/USD"],
 def ids(server, symbol="BTCUSDT"):
     """Return the ids of all trades of *symbol* on the tape."""
     return next(list(track.ids) for track in server.tape.tracks if track.symbol == symbol)
+
+
+def beginning(made, trades):
+    """Return a tape of one symbol cut off after so many *trades*."""
+    [track] = made.tracks
+    return Tape("beginning", [replace(track, rows=track.rows.slice(0, trades))], is_generated=True)
 
 
 def is_steady(snapshot, replaced):
@@ -179,19 +188,12 @@ def test_what_cannot_be_had_stays_an_open_gap_and_the_rest_is_healed(tmp_path):
 @pytest.mark.slow
 def test_at_its_quota_the_spool_stops_the_reading_and_nothing_is_lost(tmp_path):
     """With a full spool no connection is held; once it has landed, reading goes on, and what was missed is a gap that heals."""
-    options = replace(QUICK, spool_max_bytes=500_000)
+    options = replace(QUICK, spool_max_bytes=60_000, commit_seconds=1.0)
     with VenueServer.open(tape(6_000), trades_per_second=3_000, waits_for=2) as server:
         with Streaming(tmp_path, server, options) as streaming:
-            spool = streaming.capture._books.spool
-
-            def has_all(snapshot):
-                with spool._lock:  # what SQLite would do after some more megabytes
-                    spool._write.execute("pragma wal_checkpoint(truncate)")
-                return held(snapshot) == 6_000 and not snapshot.open_ids
-
             streaming.until(lambda s: s.is_full and {x.state for x in s.lines} == {"shut"}, "shut")
             server.finished.wait(10)
-            streaming.until(has_all, "complete")
+            streaming.until(lambda s: held(s) == 6_000 and not s.open_ids, "complete")
         assert landed_ids(tmp_path) == ids(server)
     assert gap_events(tmp_path)[0][:2] in {("missing", "tail"), ("missing", "sequence gap")}
 
@@ -267,3 +269,54 @@ def _capture_into_a_spool_without_room(home, server):
         streaming.capture._books.spool._write.execute("pragma query_only = on")
         server.publish(200)
         streaming._thread.join(10)
+
+
+@pytest.mark.parametrize("off_seconds", [-2, 2])
+def test_a_clock_that_is_off_opens_no_hole(tmp_path, off_seconds):
+    """What is complete and what is missing is told by ids: also for trades that seem to come from the future."""
+    off = timedelta(seconds=off_seconds)
+    clock = Clock(now=lambda: datetime.now(UTC) + off)
+    made = tape(1_000, starts_at=datetime.now(UTC))
+    for part in (beginning(made, 500), made):  # the second capture begins where the first ended
+        with (
+            VenueServer.open(part, waits_for=2) as server,
+            Streaming(tmp_path, server, clock=clock) as streaming,
+        ):
+            streaming.until(lambda s: s.instruments[0].stats.mark == ids(server)[-1], "up to date")
+            streaming.until(lambda s: not s.open_ids, "whole")
+    assert landed_ids(tmp_path) == ids(server)
+    assert {event[:2] for event in gap_events(tmp_path)} <= {("missing", "restart"), ("filled", "received")}
+    assert open_ids(tmp_path) == set()
+
+
+def test_a_venue_that_renames_a_field_costs_no_trade(tmp_path):
+    """Frames that cannot be read are kept with their bytes; their trades are missed, found by the audit, and fetched."""
+    made = tape(900)
+    with VenueServer.open(beginning(made, 600), waits_for=2) as server:
+        with Streaming(tmp_path, server) as streaming:
+            streaming.until_complete()
+        assert landed_ids(tmp_path) == ids(server)
+    with VenueServer.open(made, waits_for=2) as server:
+        venue, where = places(server)["binance"]
+        renamed = replace(venue, feed=Renaming(venue.feed))
+        with Streaming(tmp_path, server, venues={"binance": (renamed, where)}) as streaming:
+            streaming.until(lambda s: s.instruments[0].stats.mark == ids(server)[-1], "found")
+            streaming.until(lambda s: not s.open_ids, "healed")
+    assert landed_ids(tmp_path) == ids(server)
+    kept = rows(tmp_path, "select reason, payload from bronze.rejects")
+    assert len(kept) >= 300
+    assert all("missing required field `p`" in reason for reason, _ in kept)
+    assert all(b'"price":' in payload for _, payload in kept)
+
+
+class Renaming:
+    """A feed whose venue calls the price something else from now on."""
+
+    def __init__(self, feed):
+        self._feed = feed
+
+    def __getattr__(self, name):
+        return getattr(self._feed, name)
+
+    def decode(self, frame):
+        return self._feed.decode(frame.replace(b'"p":', b'"price":'))

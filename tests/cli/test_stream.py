@@ -153,7 +153,7 @@ def test_a_terminal_shows_a_capture_as_it_goes(shell):
     screens = list(shown_on(terminal))
     assert process.wait() == 0, screens[-1]
     seen = screens[-1]
-    assert re.search(rf"{BTC} +400 +\d+ +\d+ d \d+ h +08-09 00:00:0\d +400 +0 +0 +0 +0", seen)
+    assert re.search(rf"{BTC} +400 +\d+ +\d+ d \d+ h +00:00:0\d +400 +0 +0 +0 +0", seen)
     assert re.search(r"connection binance/0a to 127\.0\.0\.1:\d+: open for \d", seen)
     assert re.search(r"spool: 0 trades \(.*\), landed 800, last commit \d\d:\d\d:\d\d in ", seen)
     assert "healing binance: watching" in seen

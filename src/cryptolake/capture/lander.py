@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cryptolake.clock import Clock
 
 LOOK_SECONDS = 0.5
-LONGEST_RETRY_SECONDS = 30.0
+LONGEST_RETRY_SECONDS = 5.0
 LAST_TRIES_SECONDS = 10.0
 """How long a capture that ends waits for a lake that is down."""
 

@@ -9,7 +9,7 @@ spool was read, so that after a crash at any point each goes on where it was.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -17,8 +17,9 @@ import pyarrow.compute as pc
 import structlog
 
 from cryptolake.capture.batch import event_table, reject_table, trade_schema
+from cryptolake.capture.compacting import HourlyCompaction
 from cryptolake.capture.spool import Block
-from cryptolake.errors import CommitConflictError, LakeError, OperatorError, StaleWriterError, TransientError
+from cryptolake.errors import LakeError, OperatorError, StaleWriterError, TransientError
 from cryptolake.lake import Position
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from cryptolake.lake import Lake
 
 TRADES, GAPS, REJECTS = "bronze.realtime_trades", "bronze.trade_gaps", "bronze.rejects"
-COMPACTED_AFTER = timedelta(minutes=10)
-"""How long after an hour of trades ended its files are made one; stragglers come in the next round."""
 
 log = structlog.get_logger(__name__)
 
@@ -87,8 +86,9 @@ class Landing:
         self._ours: dict[Part, set[int]] = {}
         """Positions that we read first, or tried to commit."""
         self._trimmed = 0
-        self._newest: datetime | None = None
-        self._compacted: datetime | None = None
+        self._compaction = HourlyCompaction(lake, TRADES)
+        self.newest: datetime | None = None
+        """When the newest trade that was landed was made."""
 
     def land_once(self) -> Landed:
         """
@@ -123,22 +123,12 @@ class Landing:
         Raises:
             TransientError, OperatorError: as `land_once`.
         """
-        if self._newest is None:
-            return 0
-        hour = (self._newest - COMPACTED_AFTER).replace(minute=0, second=0, microsecond=0)
-        if self._compacted is not None and hour <= self._compacted:
-            return 0
         try:
-            files = self._lake.compact(TRADES, before=hour)
-        except CommitConflictError as e:
-            log.info("compaction.postponed", table=TRADES, reason=str(e))
-            return 0
+            return self._compaction.when_due(self.newest)
         except LakeError as e:
             if _passes(e):
                 raise TransientError(str(e)) from e
             raise
-        self._compacted = hour
-        return files
 
     def _land(self, part: Part, blocks: list[tuple[int, Block]], upto: int) -> int:
         """Commit what the lake does not have of *part*; return how many rows."""
@@ -158,7 +148,7 @@ class Landing:
         self._ours[part] = {upto}
         if part.table == TRADES:
             newest = pc.call_function("max", [rows["traded_at"]]).as_py().astimezone(UTC)
-            self._newest = max(newest, self._newest or newest)
+            self.newest = max(newest, self.newest or newest)
         return rows.num_rows
 
     def _refuse_foreign(self, part: Part, at: int) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from cryptolake.errors import CryptoLakeError
+
 if TYPE_CHECKING:
     from cryptolake.capture.lander import Lander
     from cryptolake.clock import Clock
@@ -17,16 +19,22 @@ log = structlog.get_logger(__name__)
 
 class Refresher:
     """
-    Calls *refresh* every *seconds* if anything has landed since, until *stop* is set.
+    Calls *refresh*, then *compact*, every *seconds* if anything has landed since, until *stop* is set.
 
     What it raises is logged, and stands in *problem* until it works again; trades land all the same.
     """
 
     def __init__(
-        self, refresh: Callable[[], object] | None, lander: Lander, seconds: float, clock: Clock, stop: Event
+        self,
+        refresh: Callable[[], object] | None,
+        compact: Callable[[], object],
+        lander: Lander,
+        seconds: float,
+        clock: Clock,
+        stop: Event,
     ) -> None:
         self.problem = ""
-        self._refresh, self._lander, self._seconds = refresh, lander, seconds
+        self._refresh, self._compact, self._lander, self._seconds = refresh, compact, lander, seconds
         self._clock, self._stop = clock, stop
         self._seen = 0
 
@@ -46,9 +54,13 @@ class Refresher:
         started = self._clock.monotonic()
         try:
             self._refresh()
+            self._compact()
         except Exception as e:
-            self.problem = str(e) or type(e).__name__
-            log.exception("refresh.failed", reason=self.problem)
+            problem = str(e) or type(e).__name__
+            if problem != self.problem:
+                is_expected = isinstance(e, CryptoLakeError)
+                log.warning("refresh.failed", reason=problem, exc_info=not is_expected)
+            self.problem = problem
             return
         self.problem, self._seen = "", commits
         log.debug("refresh.done", seconds=round(self._clock.monotonic() - started, 2))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 import structlog
 
+from cryptolake.capture.compacting import HourlyCompaction
 from cryptolake.capture.connections import Connections
 from cryptolake.capture.healing import Healer
 from cryptolake.capture.lander import Lander
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from cryptolake.lake import Lake
     from cryptolake.sources.records import Control
 
+REFINED = "silver.trades"
 LOOK_SECONDS = 0.05
 SNAPSHOT_SECONDS = 1.0
 STOPPING_SECONDS = 1.0
@@ -43,7 +45,7 @@ log = structlog.get_logger(__name__)
 class CaptureOptions:
     """How often trades are committed, bars refreshed and heads audited; when a connection has stalled; the spool's quota."""
 
-    commit_seconds: float = 5.0
+    commit_seconds: float = 4.0
     refresh_seconds: float = 15.0
     audit_seconds: float = 30.0
     stall_seconds: float = 10.0
@@ -86,14 +88,23 @@ class Capture:
             on_failure=self._fail,
             spool_max_bytes=options.spool_max_bytes,
         )
+        landing = Landing(lake, books.spool, run_id)
         self._lander = Lander(
-            Landing(lake, books.spool, run_id),
+            landing,
             books.spool,
             clock,
             commit_seconds=options.commit_seconds,
             stop=self._halt,
         )
-        self._refresher = Refresher(refresh, self._lander, options.refresh_seconds, clock, self._halt)
+        compaction = HourlyCompaction(lake, REFINED)
+        self._refresher = Refresher(
+            refresh,
+            lambda: compaction.when_due(landing.newest),
+            self._lander,
+            options.refresh_seconds,
+            clock,
+            self._halt,
+        )
         self._connections: dict[str, Connections] = {}
         self._healers: list[Healer] = []
         for name, (venue, places) in venues.items():

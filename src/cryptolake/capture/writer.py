@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, Self, TypeVar
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import structlog
 
 from cryptolake.capture.answers import take_answer
@@ -84,6 +86,13 @@ class _Counts:
     healed: int = 0
     traded_at_us: int | None = None
     lag_us: int | None = None
+
+    def heal(self, block: Block) -> None:
+        """Count the trades of *block*, which an answer brought."""
+        self.healed += block.trade_count
+        for batch in block.trades:
+            newest = pc.call_function("max", [batch["traded_at"].cast(pa.int64())]).as_py()
+            self.traded_at_us = max(newest, self.traded_at_us or newest)
 
 
 @dataclass(frozen=True)
@@ -204,7 +213,7 @@ class Writer:
 
         def work() -> tuple[Block, HealOutcome]:
             block, healed, last_id = take_answer(ledger, answer, via, after, self._now_us())
-            self._counts[instrument].healed += healed.filled
+            self._counts[instrument].heal(block)
             remaining = sum(
                 min(hole.last_id, r.last) - max(hole.first_id, r.first) + 1
                 for r in ledger.open.within(hole.first_id, hole.last_id)

@@ -141,7 +141,7 @@ def _view(snapshot: Snapshot, rates: dict[str, float]) -> Group:
     )
 
 
-def _counts(stats: InstrumentStats, moment: str = "%m-%d %H:%M:%S") -> list[str]:
+def _counts(stats: InstrumentStats, moment: str = "%H:%M:%S") -> list[str]:
     newest = "-" if stats.traded_at_us is None else _at(stats.traded_at_us).strftime(moment)
     return [
         stats.instrument.name,
@@ -176,7 +176,7 @@ def _spool(snapshot: Snapshot) -> str:
     )
     trouble = f"; the lake: {landing.problem}" if landing.problem else ""
     return (
-        f"spool: {landing.spool_trades:,} trades ({size(landing.spool_bytes)}), "
+        f"spool: {counted(landing.spool_trades, 'trade')} ({size(landing.spool_bytes)}), "
         f"landed {landing.rows_landed:,}, {last}{trouble}"
     )
 
@@ -184,7 +184,8 @@ def _spool(snapshot: Snapshot) -> str:
 def _healing(snapshot: Snapshot) -> Iterator[str]:
     for one in snapshot.healing:
         problem = f" ({one.problem})" if one.problem else ""
-        yield f"healing {one.venue}: {one.state}, {one.filled:,} ids in {one.answers:,} answers{problem}"
+        did = f"{counted(one.filled, 'id')} in {counted(one.answers, 'answer')}"
+        yield f"healing {one.venue}: {one.state}, {did}{problem}"
 
 
 def _log(snapshot: Snapshot, rates: dict[str, float]) -> None:

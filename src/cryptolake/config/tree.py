@@ -131,7 +131,7 @@ class CaptureSettings(_Group):
         ("binance:BTCUSDT", "binance:ETHUSDT", "coinbase:BTC-USD", "coinbase:ETH-USD"),
         description="The instruments to capture, `venue:SYMBOL` in the venue's own spelling.",
     )
-    commit_seconds: float = Field(5, gt=0, le=3600, description="How often trades are committed to the lake.")
+    commit_seconds: float = Field(4, gt=0, le=3600, description="How often trades are committed to the lake.")
     refresh_seconds: float = Field(
         15, ge=0, le=86_400, description="How often bars are refreshed while streaming. 0: never."
     )

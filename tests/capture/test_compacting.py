@@ -1,0 +1,56 @@
+"""Hours of trades that are over are made one file, once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from cryptolake.capture.compacting import HourlyCompaction
+from cryptolake.contracts import load_contracts
+from cryptolake.lake import Lake
+from tests.lake.shapes import NOON, files_of, held, open_lake
+from tests.lake.test_trades import BRONZE, SILVER, trades
+
+HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
+
+
+@pytest.fixture(params=[BRONZE, SILVER])
+def table(request: pytest.FixtureRequest) -> str:
+    """A table of trades."""
+    return str(request.param)
+
+
+@pytest.fixture
+def lake(tmp_path: Path, table: str) -> Iterator[Lake]:
+    """Yield a lake with five files of the hour from noon on, and one of the next."""
+    with open_lake(tmp_path, load_contracts()) as lake:
+        lake.ensure(table)
+        for n in range(5):
+            lake.append(table, trades(n, table=table, at=NOON + n * MINUTE))
+        lake.append(table, trades(5, table=table, at=NOON + HOUR))
+        yield lake
+
+
+def test_an_hour_is_compacted_once_it_has_been_over_for_a_while(lake, table):
+    """What is still written to stays as it is, and nothing is lost."""
+    compaction = HourlyCompaction(lake, table)
+    assert compaction.when_due(None) == 0
+    assert compaction.when_due(NOON + HOUR + 9 * MINUTE) == 0
+    assert compaction.when_due(NOON + HOUR + 10 * MINUTE) == 5
+
+    assert len(files_of(lake, table)) == 2
+    assert held(lake, f"select trade_id from {table} order by 1") == [(n,) for n in range(6)]
+
+
+def test_it_is_looked_at_once_an_hour(lake, table):
+    """Files that come late wait for the next hour, so that a busy day is not rewritten over and over."""
+    compaction = HourlyCompaction(lake, table)
+    assert compaction.when_due(NOON + HOUR + 10 * MINUTE) == 5
+    for n in range(6, 10):
+        lake.append(table, trades(n, table=table, at=NOON + n * MINUTE))
+
+    assert compaction.when_due(NOON + HOUR + 59 * MINUTE) == 0
+    assert compaction.when_due(NOON + 2 * HOUR + 10 * MINUTE) == 6
