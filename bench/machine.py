@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("cryptolake", "pyiceberg", "pyarrow", "duckdb", "dbt-core", "dbt-duckdb")
+PACKAGES = ("cryptolake", "picows", "msgspec", "pyiceberg", "pyarrow", "duckdb", "dbt-core", "dbt-duckdb")
 
 
 def describe() -> dict[str, Any]:

@@ -80,7 +80,7 @@ def position(lake: Lake, part: Part) -> int:
 class Landing:
     """Lands the blocks of a spool, in their order. One thread only."""
 
-    def __init__(self, lake: Lake, spool: Spool, run_id: str, *, max_rows: int = 500_000) -> None:
+    def __init__(self, lake: Lake, spool: Spool, run_id: str, *, max_rows: int = 250_000) -> None:
         self._lake, self._spool, self._run_id, self._max_rows = lake, spool, run_id, max_rows
         self._parts = parts(spool.identity)
         self._ours: dict[Part, set[int]] = {}

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _MILLISECONDS = range(10**12, 10**13)  # 2001 to 2286, thirteen digits
 MICROSECONDS = range(10**15, 10**16)  # the same years, sixteen digits
 _SECONDS = re.compile(r"(\d{10})(?:\.(\d+))?")
+_WHOLE_SECOND = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", re.ASCII)
+_DOT, _ZONE = 19, 26
+"""Where most times of this age have their dot and their `Z`, as in `2021-04-17T16:43:37.121358Z`."""
 
 
 def microseconds(number: int) -> int:
@@ -41,6 +45,20 @@ def microseconds_of_iso(text: str) -> int:
     1618677817121358
 
     """
+    if text[_DOT : _DOT + 1] == "." and text[_ZONE:] == "Z":
+        digits, second_us = text[_DOT + 1 : _ZONE], _whole_second_us(text[:_DOT])
+        if second_us is not None and digits.isdecimal() and digits.isascii():
+            return second_us + int(digits)
+    return _microseconds_of_any_iso(text)
+
+
+@lru_cache(maxsize=1024)
+def _whole_second_us(text: str) -> int | None:
+    """Return the time of a second in UTC that is printed in the usual way, None where it is printed in another."""
+    return _microseconds_of_any_iso(f"{text}Z") if _WHOLE_SECOND.fullmatch(text) else None
+
+
+def _microseconds_of_any_iso(text: str) -> int:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as nonsense:

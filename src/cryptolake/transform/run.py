@@ -37,7 +37,7 @@ TRIES = 3
 """How often models are run when other processes commit to their tables meanwhile."""
 TRADES = ("bronze.realtime_trades", "bronze.trade_gaps")
 TRADES_TAG = "trades"
-TRADES_AT_ONCE = 2_000_000
+TRADES_AT_ONCE = 500_000
 REFRESHED = ("trades", "held_ids", "trade_gaps", "held_ranges", "bars_1m", "fact_ohlcv")
 """The models that a running capture brings up to date every few seconds, in dbt's selection syntax."""
 COVERAGE = (*REFRESHED, "coverage_daily")
