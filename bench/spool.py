@@ -1,20 +1,25 @@
 """
-Measure the books: trades a second from frames to the durable spool, and from the spool into the lake.
+Measure the books: trades a second from frames and from sockets to the durable spool, and from there into the lake.
 
     python bench/spool.py [--quick] [--folder DIR]
 
-Frames are Binance's, made up: 20 symbols, one trade a frame, as they come from two connections without a loss.
-Prints JSON. Throughputs are the best of three runs; `fsync` is that of DIR.
+Frames are Binance's, made up: 20 symbols, one trade a frame, as they come from two connections without a loss. From
+sockets, a replay server in a process of its own sends frames that it has encoded before, as fast as both connections
+of a capture take them; nothing lands meanwhile. Prints JSON. Throughputs are the best of three runs; `fsync` is that of DIR.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import random
 import tempfile
+import threading
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +30,21 @@ from cryptolake.capture.instruments import Instrument
 from cryptolake.capture.landing import Landing
 from cryptolake.capture.ledger import Ledger
 from cryptolake.capture.recovery import open_books
+from cryptolake.capture.stream import Capture, CaptureOptions
 from cryptolake.capture.writer import Writer
 from cryptolake.clock import Clock
 from cryptolake.contracts import load_contracts
 from cryptolake.lake import Lake
 from cryptolake.lake.catalog import local_catalog
+from cryptolake.replay.venues.generated import generate
+from cryptolake.replay.venues.server import VenueServer
 from cryptolake.sources.records import Trade
 from cryptolake.sources.registry import VENUES
+from cryptolake.sources.venue import Places
 
 VENUE = VENUES["binance"]
 SYMBOLS = [f"COIN{n}USDT" for n in range(20)]
+SERVED = SYMBOLS[:4]
 INSTRUMENTS = [Instrument(VENUE.name, symbol, symbol) for symbol in SYMBOLS]
 FRAMES_A_READ = 100
 START_US = 1_723_161_240_000_000
@@ -58,6 +68,9 @@ def main() -> None:
         "decode_per_second": rate(trades, lambda: [VENUE.feed.decode(frame) for frame, _ in frames]),
         "accept_per_second": accept(trades),
         **{name: round(value, 2) for name, value in best.items()},
+        "sockets": max(
+            (from_sockets(trades, given.folder) for _ in range(3)), key=itemgetter("trades_per_second")
+        ),
     }
     print(json.dumps(figures, indent=2))
 
@@ -113,6 +126,64 @@ def through(frames: list[Frame], folder: Path | None) -> dict[str, float]:
         "spool_bytes_per_trade": waiting / len(frames),
         "landed_per_second": landed,
     }
+
+
+def from_sockets(trades: int, folder: Path | None) -> dict[str, int]:
+    """Return how many trades a second come from two WebSockets into the spool, and what was missed."""
+    ours, theirs = multiprocessing.Pipe()
+    server = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs, trades), daemon=True)
+    server.start()
+    place = Places(*ours.recv(), None)
+    symbols = [Instrument(VENUE.name, symbol, symbol) for symbol in SERVED]
+    with tempfile.TemporaryDirectory(dir=folder) as home:
+        clock, spool = Clock(), Path(home, "spool")
+        options = CaptureOptions(
+            commit_seconds=3600,
+            refresh_seconds=3600,
+            audit_seconds=3600,
+            stall_seconds=60,
+            spool_max_bytes=2**40,
+        )
+        with (
+            Lake.open(local_catalog(Path(home)), load_contracts(), clock) as lake,
+            Capture.open(
+                lake, {VENUE.name: (VENUE, place)}, symbols, options, spool, clock, run_id="bench"
+            ) as capture,
+        ):
+            stop = threading.Event()
+            running = threading.Thread(target=capture.run, args=(stop,), daemon=True)
+            running.start()
+            ours.recv()
+            began = time.perf_counter()
+            ours.send("start")
+            while (waiting := capture._books.spool.pending()[1]) < trades:  # noqa: SLF001 (a benchmark looks inside)
+                time.sleep(0.001)
+            seconds = time.perf_counter() - began
+            last = capture.snapshot()
+            stop.set()
+            running.join()
+    ours.send("done")
+    return {
+        "trades": waiting,
+        "trades_per_second": round(trades / seconds),
+        "frames_per_second": round(sum(pace.stats.received for pace in last.instruments) / seconds),
+        "ids_missing": last.open_ids,
+    }
+
+
+def serve(pipe: Connection, trades: int) -> None:
+    """Send made-up trades, encoded before, once told to (in a process of its own)."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("critical"))
+    tape = generate(trades, instruments={VENUE.name: SERVED})
+    with VenueServer.open(tape, waits_for=None) as server:
+        server.prepare({VENUE.name: "combined-us"})
+        pipe.send((tuple(server.websocket_url(VENUE.name)), server.rest_url(VENUE.name)))
+        while server.connections() < 2:
+            time.sleep(0.01)
+        pipe.send("connected")
+        pipe.recv()
+        server.start()
+        pipe.recv()
 
 
 def spooled(writer: Writer, connection: int, frames: list[Frame]) -> int:

@@ -351,6 +351,12 @@ def test_aliases_are_json_or_pairs(written, monkeypatch):
         ("capture.aliases", "LUNA", "another symbol"),
         ("capture.commit_seconds", 0, "greater than 0"),
         ("sources.kraken.websocket_url", "https://ws.kraken.com", "wss:// or ws://"),
+        ("sources.kraken.websocket_url", "ws://host:99999", "ws://host:99999 .*range"),
+        ("sources.kraken.websocket_url", "ws://host:abc", "ws://host:abc .*'abc'"),
+        ("sources.kraken.websocket_url", "ws://host:0", "no port to connect to, in ws://host:0"),
+        ("sources.kraken.websocket_url", "ws://one,ws://a..b", r"ws://a\.\.b .*label empty"),
+        ("sources.kraken.websocket_url", "ws://[::1", r"ws://\[::1 .*IPv6"),
+        ("sources.kraken.websocket_url", "ws://:80", "no host or no port to connect to, in ws://:80"),
     ],
 )
 def test_a_capture_setting_that_cannot_work_says_what_is_right(key, value, rule):

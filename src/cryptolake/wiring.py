@@ -74,11 +74,13 @@ def has_lake(settings: Settings) -> bool:
 
 
 def has_trades(settings: Settings, clock: Clock) -> bool:
-    """Say whether there is a lake in which trades were ever landed."""
+    """Say whether there is a lake in which trades, or gaps between them, were ever landed."""
+    from cryptolake.transform import run
+
     if not has_lake(settings):
         return False
     with open_lake(settings, clock) as lake:
-        return lake.exists(TRADES)
+        return run.has_trades(lake)
 
 
 def open_existing_lake(settings: Settings, clock: Clock) -> Lake:

@@ -78,7 +78,7 @@ class ToyFeed:
     """
     Frames of JSON: a list of [symbol, id, price, quantity] is live trades, an object with `recent` those from before.
 
-    `{"heads": …}` is a heartbeat.
+    Any other object is a heartbeat.
     """
 
     keepalive: Keepalive | None = None
@@ -101,7 +101,7 @@ class ToyFeed:
             return [_trade(*each) for each in said]
         if "recent" in said:
             return Recent([_trade(*each) for each in said["recent"]])
-        return Control("heartbeat", heads=said["heads"])
+        return Control("heartbeat")
 
 
 def _trade(symbol: str, trade_id: int, price: str, quantity: str) -> Trade:

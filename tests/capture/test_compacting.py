@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from cryptolake.capture.compacting import HourlyCompaction
+from cryptolake.clock import Clock
 from cryptolake.contracts import load_contracts
 from cryptolake.lake import Lake
-from tests.lake.shapes import NOON, files_of, held, open_lake
+from cryptolake.lake.catalog import local_catalog
+from tests.lake.shapes import NOON, files_of, held
 from tests.lake.test_trades import BRONZE, SILVER, trades
 
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
@@ -26,7 +30,8 @@ def table(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def lake(tmp_path: Path, table: str) -> Iterator[Lake]:
     """Yield a lake with five files of the hour from noon on, and one of the next."""
-    with open_lake(tmp_path, load_contracts()) as lake:
+    impatient = {"uri": f"sqlite:///{tmp_path}/catalog.db?timeout=0.1"}
+    with Lake.open(local_catalog(tmp_path) | impatient, load_contracts(), Clock.fixed(NOON)) as lake:
         lake.ensure(table)
         for n in range(5):
             lake.append(table, trades(n, table=table, at=NOON + n * MINUTE))
@@ -43,6 +48,15 @@ def test_an_hour_is_compacted_once_it_has_been_over_for_a_while(lake, table):
 
     assert len(files_of(lake, table)) == 2
     assert held(lake, f"select trade_id from {table} order by 1") == [(n,) for n in range(6)]
+
+
+def test_a_catalog_that_is_locked_puts_it_off(lake, table, tmp_path):
+    """It is no failure of whoever lands or refreshes, and is done once the lock is gone."""
+    compaction = HourlyCompaction(lake, table)
+    with closing(sqlite3.connect(tmp_path / "catalog.db", isolation_level=None)) as other:
+        other.execute("begin immediate")
+        assert compaction.when_due(NOON + 2 * HOUR) == 0
+    assert compaction.when_due(NOON + 2 * HOUR) == 5
 
 
 def test_it_is_looked_at_once_an_hour(lake, table):

@@ -9,8 +9,10 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
+from picows import WSError, WSListener, WSMsgType, ws_create_server
 
 from cryptolake.capture.connections import Allowance, Connections
+from cryptolake.capture.websocket import LARGEST_FRAME_BYTES, Connection
 from cryptolake.clock import Clock
 from cryptolake.replay.venues.server import VenueServer
 from cryptolake.sources.records import Control
@@ -34,9 +36,12 @@ class Reader:
 
 
 @asynccontextmanager
-async def connected(server, venue="binance", *, symbols=("BTCUSDT",), stall_seconds=10.0, **capabilities):
-    """Hold connections to *venue* of *server*, whose capabilities are changed as told."""
+async def connected(
+    server, venue="binance", *, symbols=("BTCUSDT",), stall_seconds=10.0, websocket_urls=(), **capabilities
+):
+    """Hold connections to *venue* of *server*, or of other URLs, whose capabilities are changed as told."""
     known, where = places(server)[venue]
+    where = replace(where, websocket_urls=tuple(websocket_urls) or where.websocket_urls)
     changed = replace(known, capabilities=replace(known.capabilities, **capabilities))
     reader = Reader()
     held = Connections(
@@ -125,13 +130,16 @@ def test_reading_pauses_and_goes_on():
     """While frames cannot be made durable fast enough nothing is read; what was sent meanwhile comes later."""
 
     async def check(server):
-        async with connected(server) as (held, reader):
-            await until(lambda: are_open(held), "open")
+        async with connected(server) as (held, reader), connected(server) as (free, others):
+            await until(lambda: are_open(held) and are_open(free), "open")
             held.pause(True)
             assert {line.state for line in held.states()} == {"paused"}
             server.publish(20)
-            await asyncio.to_thread(server.delivered.wait, 5)
-            await asyncio.sleep(5 * LOOK_SECONDS)
+            assert await asyncio.to_thread(server.delivered.wait, 5)  # to the paused ones too
+            await until(
+                lambda: [len(frames) for frames in others.read.values()] == [20, 20], "read by others"
+            )
+            assert [line.frames for line in held.states()] == [0, 0]
             assert reader.read == {}
             held.pause(False)
             await until(lambda: [len(frames) for frames in reader.read.values()] == [20, 20], "read")
@@ -174,6 +182,101 @@ def test_greetings_subscribe_and_trades_come(venue):
             assert are_open(held)
 
     with VenueServer.open(tape(30, instruments={venue: [symbol]}), waits_for=None) as server:
+        asyncio.run(check(server))
+
+
+class Sends(WSListener):
+    """A server that sends *frames*, each a payload and whether it ends its message, to whoever connects."""
+
+    def __init__(self, frames):
+        self.frames = frames
+
+    def on_ws_connected(self, transport):
+        for payload, is_last in self.frames:
+            transport.send(WSMsgType.TEXT, payload, fin=is_last)
+
+
+@asynccontextmanager
+async def connection_to(frames):
+    """Yield a connection to a server that sends *frames*, and the list of messages that it delivers."""
+    messages = []
+    async with await ws_create_server(lambda _: Sends(frames), "127.0.0.1", 0) as server:
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        one = await Connection.open(1, url, lambda _, batch: messages.extend(p for p, _ in batch), Clock())
+        try:
+            yield one, messages
+        finally:
+            one.close()
+
+
+def test_a_message_in_parts_is_one_message():
+    """Its parts are joined, and the next one begins anew."""
+
+    async def check():
+        sent = [(b"a", False), (b"b", False), (b"c", True), (b"d", True), (b"e", False), (b"f", True)]
+        async with connection_to(sent) as (_, messages):
+            await until(lambda: messages == [b"abc", b"d", b"ef"], "delivered")
+
+    asyncio.run(check())
+
+
+def test_a_message_in_too_many_parts_ends_the_connection():
+    """Nobody can make us collect without end: what is larger than a frame may be is not taken, nor what follows it."""
+    part = b"x" * (LARGEST_FRAME_BYTES // 8)
+
+    async def check():
+        sent = [(b"first", True), *[(part, False)] * 8, (b"y", False), (b"z", True), (b"later", True)]
+        async with connection_to(sent) as (one, messages):
+            await asyncio.wait_for(one.ended.wait(), 10)
+            assert "more than 16,777,216 bytes" in one.farewell
+            assert messages == [b"first"]
+
+    asyncio.run(check())
+
+
+def test_a_message_in_parts_may_be_as_large_as_a_frame():
+    """The limit itself is inside, with the part that ends the message; each message is measured by itself."""
+    half = b"x" * (LARGEST_FRAME_BYTES // 2)
+
+    async def check():
+        async with connection_to([(half, False), (half, True)] * 2) as (_, messages):
+            await until(lambda: len(messages) == 2, "delivered")
+            assert [len(message) for message in messages] == [LARGEST_FRAME_BYTES] * 2
+
+    asyncio.run(check())
+
+
+def test_a_server_that_hangs_up_during_the_handshake_is_said_to():
+    """It has answered nothing, so there is nothing else to say."""
+
+    async def hang_up(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    async def check():
+        async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            with pytest.raises(WSError, match="hung up during the handshake"):
+                await Connection.open(1, f"ws://127.0.0.1:{port}", lambda *_: None, Clock())
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize("url", ["ws://host:99999", "ws://host:abc", "ws://a..b"])
+def test_an_address_that_cannot_be_is_tried_like_one_that_does_not_answer(url):
+    """It ends neither the capture nor the twin at another host, and the line says what is wrong."""
+
+    async def check(server):
+        good, *_ = server.websocket_url("binance")
+        async with connected(server, websocket_urls=(good, url)) as (held, _):
+            await until(lambda: {line.state for line in held.states()} == {"open"}, "open elsewhere")
+            assert {line.host for line in held.states()} == {good.removeprefix("ws://")}
+        async with connected(server, websocket_urls=(url,)) as (held, _):
+            await until(lambda: all(line.problem for line in held.states()), "failed")
+            assert {line.state for line in held.states()} == {"connecting"}
+            assert "cannot be connected to" in held.states()[0].problem
+
+    with VenueServer.open(tape(10), waits_for=None) as server:
         asyncio.run(check(server))
 
 

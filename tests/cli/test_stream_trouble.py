@@ -173,3 +173,13 @@ def test_a_symbol_that_is_listed_anew_is_refused_until_it_has_a_name_of_its_own(
         assert shell("stream", "--for", "1s").status == 0
         assert is_whole(shell, new, "BTCUSDT#2")
         assert is_whole(shell, old)
+
+
+def test_a_capture_that_got_nothing_is_no_coverage(tmp_path, capfd):
+    """The tables are there, and empty: `coverage` says that nothing was captured, and exits with 1."""
+    with VenueServer.open(tape(), waits_for=None) as silent:
+        shell = shell_at(tmp_path / "home", capfd, silent)
+        assert shell("stream", "--for", "1s").status == 0
+        said = shell("coverage")
+    assert said.status == 1
+    assert "nothing captured" in said.out + said.err

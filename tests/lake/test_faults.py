@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import resource
@@ -14,11 +15,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from pyiceberg.exceptions import CommitStateUnknownException, ServiceUnavailableError, UnauthorizedError
 
 from cryptolake.clock import Clock
 from cryptolake.errors import LakeError
 from cryptolake.lake import Lake
 from cryptolake.lake.catalog import local_catalog
+from cryptolake.lake.faults import explained, may_pass
 from tests.lake.shapes import CONTRACTS, NOON, PRICES, TRADES, held, open_lake, prices, snapshots_of, trades
 
 IDS = "select trade_id from bronze.trades order by 1"
@@ -315,6 +318,24 @@ def test_errors_that_are_not_the_storage_s_pass_through(lake: Lake) -> None:
         for wrong in ("selec 1", "select * from nowhere.nothing", "select 1 + 'x'"):
             with pytest.raises(duckdb.Error):
                 reader.rows(wrong)
+
+
+@pytest.mark.parametrize(
+    ("said", "passes"),
+    [
+        (ServiceUnavailableError("503"), True),
+        (CommitStateUnknownException("504"), True),
+        (UnauthorizedError("401"), False),
+        (ConnectionRefusedError("nobody listens"), True),
+        (OSError(errno.ENOSPC, "No space left on device"), False),
+    ],
+    ids=repr,
+)
+def test_what_a_catalog_server_says_is_an_error_of_the_lake_that_may_pass_or_not(tmp_path, said, passes):
+    """Whoever writes again and again can tell a server that is down from one that refuses."""
+    with pytest.raises(LakeError) as raised, explained(str(tmp_path)):
+        raise said
+    assert may_pass(raised.value) is passes
 
 
 def test_a_moved_lake_is_refused_before_it_touches_the_files_of_another(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_DOWN, Decimal
 from pathlib import Path
@@ -17,10 +17,12 @@ from cryptolake.lake import Lake
 from cryptolake.quality import CheckResult
 from cryptolake.quality.venue import check_with_venues
 from cryptolake.sources.records import Kline
+from cryptolake.sources.registry import VENUES
 from tests.quality.clean_lake import NOW, copied
 from tests.quality.clean_trades import BTC, LUNA, build, tables
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MINUTE_US = 60_000_000
 BARS = [b for b in tables()["silver.bars_1m"] if b["is_complete"]]
 Change = Callable[[Kline], Kline | None]
 
@@ -42,16 +44,26 @@ def lake(home: Path, tmp_path: Path) -> Iterator[Lake]:
 
 @dataclass
 class Venues:
-    """Venues that have our bars, printed with *places* decimals, but for what *change* does to each."""
+    """
+    Venues that have our bars, printed with *places* decimals, but for what *change* does to each.
+
+    Where they have a *reach*, they give no more than so many minutes, back from one that is *ahead* of our last bar.
+    """
 
     places: int = 18
     change: Change = lambda kline: kline
+    reach: int | None = None
+    ahead: int = 0
     asked: list[tuple[Any, ...]] = field(default_factory=list)
 
     def klines(self, venue: str, symbol: str, start_us: int, end_us: int) -> Sequence[Kline]:
         """Return the bars of a venue from *start_us* until *end_us*."""
         self.asked.append((venue, symbol, start_us, end_us))
         told = [self._kline(b) for b in BARS if (b["venue"], b["symbol"]) == (venue, symbol)]
+        if self.reach is not None:
+            newest_us = told[-1].start_us + self.ahead * MINUTE_US
+            told.append(msgspec.structs.replace(told[-1], start_us=newest_us))
+            told = [k for k in told if k.start_us > newest_us - self.reach * MINUTE_US]
         inside = [k for k in told if start_us <= k.start_us < end_us]
         return [k for kline in inside if (k := self.change(kline)) is not None]
 
@@ -66,8 +78,18 @@ class Venues:
 
 def checked(lake: Lake, venues: Venues, **options: Any) -> list[CheckResult]:
     """Return the result of a check with *venues*."""
+    known = {
+        name: replace(venue, capabilities=replace(venue.capabilities, klines_reach_minutes=venues.reach))
+        for name, venue in VENUES.items()
+    }
     with lake.reader() as reader:
-        return check_with_venues(lake, reader, venues.klines, run_id="run", now=NOW, **options)
+        return check_with_venues(lake, reader, venues.klines, run_id="run", now=NOW, venues=known, **options)
+
+
+def of_the_last(minutes: int, instrument: tuple[str, str] = BTC) -> list[dict[str, Any]]:
+    """Return our complete bars of the *minutes* that end with the newest one."""
+    its = [b for b in BARS if (b["venue"], b["symbol"]) == instrument]
+    return [b for b in its if b["bar_start_at"] > its[-1]["bar_start_at"] - timedelta(minutes=minutes)]
 
 
 @pytest.mark.parametrize("places", [8, 12, 24])
@@ -147,6 +169,47 @@ def test_only_the_newest_complete_bars_are_asked_for_in_one_question_a_stretch(l
     venues.asked.clear()
     checked(lake, venues)
     assert len(venues.asked) == 4  # history lies a day and a half before what was captured
+
+
+@pytest.mark.parametrize(("reach", "ahead"), [(60, 0), (60, 20), (2880, 0)])
+def test_bars_older_than_what_the_venue_still_gives_are_not_compared(
+    lake: Lake, reach: int, ahead: int
+) -> None:
+    """A venue that has forgotten a minute does not contradict it; its own newest minute says what it has forgotten."""
+    venues = Venues(reach=reach, ahead=ahead)
+
+    [result] = checked(lake, venues)
+
+    assert (result.status, result.metric_value) == ("passed", 0)
+    for instrument in (BTC, LUNA):
+        count = len(of_the_last(reach - ahead, instrument))
+        assert f"{':'.join(instrument)}: {count} minutes compared" in str(result.message)
+    assert len(of_the_last(60)) < len(of_the_last(2880)) == 125
+    assert [a[:2] for a in venues.asked] == [BTC, LUNA]
+
+
+def test_a_bar_within_reach_that_the_venue_lacks_is_a_difference(lake: Lake) -> None:
+    """Also the oldest one that it must still have."""
+    oldest, *_, newest = ((b["bar_start_at"] - EPOCH) // timedelta(microseconds=1) for b in of_the_last(60))
+
+    def change(kline: Kline) -> Kline | None:
+        return kline if kline.start_us not in {oldest, newest} else None
+
+    [result] = checked(lake, Venues(change=change, reach=(newest - oldest) // MINUTE_US + 2, ahead=1))
+
+    assert result.status == "failed"
+    assert str(result.message).count("coinbase:BTC-USD 2") == 2
+    assert "the venue has no bar" in str(result.message)
+
+
+@pytest.mark.parametrize("ahead", [60, 61, 600])
+def test_where_all_bars_are_out_of_reach_nothing_is_called_right(lake: Lake, ahead: int) -> None:
+    """A warning that nothing was compared, not a check that passed."""
+    [result] = checked(lake, Venues(reach=60, ahead=ahead))
+
+    assert (result.status, result.metric_value) == ("warning", 0)
+    said = "coinbase:BTC-USD: 0 minutes compared, all are older than what the venue still gives"
+    assert said in str(result.message)
 
 
 def test_a_venue_that_does_not_answer_is_an_error_and_hides_no_other(lake: Lake) -> None:

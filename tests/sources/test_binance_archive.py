@@ -131,7 +131,11 @@ def test_every_shape_that_files_have_had_gives_the_same_trades(lines: tuple[str,
         (line(8, at=NEW_YEAR_US * 1000), 8, "neither in milliseconds"),
         (line("-8"), None, "not a trade id"),
         (line("eight"), None, "not a trade id"),
+        (line(2**61 + 1), None, "too large"),
         (line(2**63), None, "too large"),
+        (line(8, price="0.00"), 8, "the price 0.00 is not above zero"),
+        (line(8, price="-5.0"), 8, "the price -5.0 is not above zero"),
+        (line(8).replace("0.00100000", "0"), 8, "the quantity 0 is not above zero"),
         ("8,93000.10,0.001\n", 8, "3 fields"),
         ("8,93000.10,0.001,1,1,1,1,1,1\n", 8, "9 fields"),
         ("\u00e9" * 5 + "\n", None, "ascii"),
@@ -148,6 +152,19 @@ def test_a_bad_line_is_set_apart_with_its_bytes_and_the_others_stay(
     assert (reject.source, reject.symbol, reject.trade_id) == ("binance", "BTCUSDT", trade_id)
     assert reject.payload == bad.rstrip("\n").encode()
     assert reason in reject.reason
+
+
+def test_trades_that_are_all_for_nothing_or_of_ids_that_cannot_be_are_no_rows():
+    """Also where every line can be read as columns, a price, a quantity and an id are what they can be."""
+    for lines in (
+        line(8, price="0"),
+        line(8, price="-1"),
+        line(2**61 + 1),
+        line(8).replace("0.00100000", "0"),
+    ):
+        piece = only(published(lines))
+        assert (piece.rows.num_rows, len(piece.rejects)) == (0, 1)
+    assert only(published(line(2**61))).rows["trade_id"].to_pylist() == [2**61]
 
 
 def test_a_long_file_comes_in_pieces_without_losing_a_line():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -18,7 +19,36 @@ from cryptolake.sources.venue import Venue
 Frame = tuple[bytes, int]
 """The payload of a WebSocket frame, and when it was received (microseconds since 1970-01-01 UTC)."""
 
+SEEN_FRAMES = 16_384
+"""How many of a venue's newest frames are compared with, at times up to twice as many."""
+
 log = structlog.get_logger(__name__)
+
+
+class Seen:
+    """
+    The newest frames with one trade each, and its symbol: a twin's copy, byte by byte, needs no second look.
+
+    A trade frame names its id, so the same bytes are the same trade.
+    """
+
+    def __init__(self) -> None:
+        self.young: dict[bytes, str] = {}
+        self.old: dict[bytes, str] = {}
+
+    def apart(self, frames: Sequence[Frame]) -> tuple[list[Frame], Counter[str]]:
+        """Return those of *frames* that are none of these, and how many are, by symbol."""
+        if len(self.young) > SEEN_FRAMES:
+            self.old, self.young = self.young, dict[bytes, str]()
+        young, old = self.young, self.old
+        fresh, copied = list[Frame](), Counter[str]()
+        for frame in frames:
+            symbol = young.get(frame[0]) or old.get(frame[0])
+            if symbol is None:
+                fresh.append(frame)
+            else:
+                copied[symbol] += 1
+        return fresh, copied
 
 
 @dataclass(frozen=True)
@@ -52,8 +82,8 @@ class _Kept(NamedTuple):
 class Arrivals:
     """The trades of one batch, in the order in which they came."""
 
-    def __init__(self, ledgers: Mapping[tuple[str, str], Ledger]) -> None:
-        self._ledgers = ledgers
+    def __init__(self, ledgers: Mapping[tuple[str, str], Ledger], seen: Mapping[str, Seen]) -> None:
+        self._ledgers, self._seen = ledgers, seen
         self._is_starting = not all(ledger.is_settled for ledger in ledgers.values())
         self._heard: dict[Ledger, set[int]] = {}
         self._trades: list[Trade] = []
@@ -61,6 +91,8 @@ class Arrivals:
         self._stretches: list[Stretch] = []
         self._current: dict[str, dict[str, list[int] | None]] = {}
         self.frame_count = 0
+        self.copies = Counter[Ledger]()
+        """Frames that were copies of frames seen before."""
         self.rejects: list[RejectRow] = []
 
     def read(
@@ -74,7 +106,9 @@ class Arrivals:
         begin = len(self._trades)
         decode, trades, origins = venue.feed.decode, self._trades, self._origins
         current = self._current.setdefault(venue.name, {})
-        for frame in frames:
+        fresh, copied = self._seen[venue.name].apart(frames)
+        seen = self._seen[venue.name].young
+        for frame in fresh:
             try:
                 said = decode(frame[0])
             except BadRecordError as e:
@@ -90,14 +124,16 @@ class Arrivals:
                     positions.append(len(trades))
                     trades.append(trade)
                     origins.append(frame)
+                    if len(said) == 1:
+                        seen[frame[0]] = trade.symbol
             elif isinstance(said, Recent):
                 self._add_recent(venue.name, said, frame)
             else:
                 on_control(venue.name, connection, said)
         self.frame_count += len(frames)
+        self.copies.update({self._ledgers[venue.name, symbol]: n for symbol, n in copied.items()})
         if self._is_starting:
-            for symbol in {trade.symbol for trade in trades[begin:]}:
-                self._heard.setdefault(self._ledgers[venue.name, symbol], set()).add(connection)
+            self._hear(venue.name, connection, {*copied, *(trade.symbol for trade in trades[begin:])})
 
     def take(self) -> tuple[list[pa.RecordBatch], list[Taken]]:
         """Take all into the ledgers; return the rows that are new, and what became of each stretch."""
@@ -130,6 +166,10 @@ class Arrivals:
         for ledger, connections in self._heard.items():
             ledger.delivered(connections)
         return self._rows(kept, names, checked), taken
+
+    def _hear(self, venue: str, connection: int, symbols: Collection[str]) -> None:
+        for symbol in symbols:
+            self._heard.setdefault(self._ledgers[venue, symbol], set()).add(connection)
 
     def _check(self, positions: Sequence[Sequence[int]]) -> Checked:
         return check([self._trades[p] for its in positions for p in its])

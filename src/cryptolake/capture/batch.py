@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from cryptolake.capture.entries import Event
 from cryptolake.sources.records import Trade
+from cryptolake.sources.tape import LARGEST_ID
 
 DECIMAL = pa.decimal128(28, 12)
 TIMESTAMP = pa.timestamp("us", "UTC")
@@ -23,7 +24,6 @@ LATEST_US = 253_402_300_799_999_999
 PRINTED = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d{1,3})?", re.ASCII | re.IGNORECASE)
 EXACT = Context(prec=28, traps=[Inexact, InvalidOperation])
 SMALLEST = Decimal("1E-12")
-LARGEST_ID = 2**63 - 1
 
 
 class EventRow(msgspec.Struct, frozen=True, array_like=True):
@@ -88,7 +88,7 @@ def check(trades: Sequence[Trade]) -> Checked:
     Read the decimals of *trades*, and find those that cannot be trusted.
 
     Trusted is a trade whose price and quantity are above zero and fit decimal(28, 12) without rounding,
-    whose id is a natural number of 63 bits, and whose times lie between 1970 and 9999.
+    whose id is a whole number from 0 to `LARGEST_ID`, and whose times lie between 1970 and 9999.
     """
     try:
         prices = pa.array([t.price for t in trades], pa.string()).cast(DECIMAL)
@@ -141,7 +141,7 @@ def _distrust(trade: Trade, price: Decimal | None, quantity: Decimal | None) -> 
         if value <= 0:
             return f"the {name} {text} is not above zero"
     if not 0 <= trade.trade_id <= LARGEST_ID:
-        return f"the trade id {trade.trade_id} is not a natural number of 63 bits"
+        return f"the trade id {trade.trade_id} is not a whole number from 0 to {LARGEST_ID}"
     for at_us in (trade.traded_at_us, trade.event_at_us):
         if at_us is not None and not 0 <= at_us <= LATEST_US:
             return f"the time {at_us} µs is not between 1970 and 9999"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from cryptolake.errors import CommitConflictError
+from cryptolake.errors import CommitConflictError, LakeError
 
 if TYPE_CHECKING:
     from cryptolake.lake import Lake
@@ -29,8 +29,7 @@ class HourlyCompaction:
         """
         Compact the hours that are over now that a trade was made at *newest*; return how many files that were.
 
-        Raises:
-            LakeError: the lake cannot be read or written; call again, later.
+        Where the lake cannot be written that is logged, and tried again at the next call.
         """
         if newest is None:
             return 0
@@ -39,8 +38,8 @@ class HourlyCompaction:
             return 0
         try:
             files = self._lake.compact(self._table, before=hour)
-        except CommitConflictError as e:
-            log.info("compaction.postponed", table=self._table, reason=str(e))
+        except (CommitConflictError, LakeError) as e:
+            log.warning("compaction.postponed", table=self._table, reason=str(e))
             return 0
         self._done = hour
         return files

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
+import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -21,6 +22,7 @@ from cryptolake.capture.batch import (
     trade_rows,
     trade_schema,
 )
+from cryptolake.capture.landing import GAPS, REJECTS, TRADES
 from cryptolake.capture.ranges import Range, Ranges
 from cryptolake.errors import BadRecordError
 
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
     from cryptolake.sources.records import TradePage
     from cryptolake.sources.venue import ArchivePiece
 
-TRADES, GAPS, REJECTS = "bronze.realtime_trades", "bronze.trade_gaps", "bronze.rejects"
 ROWS_PER_COMMIT = 1_000_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ONE_MILLISECOND = timedelta(milliseconds=1)
@@ -120,7 +121,7 @@ class Deliveries:
             BadRecordError(
                 f"{name.venue} REST",
                 why,
-                repr(trades[n]).encode(),
+                msgspec.json.encode(trades[n]),
                 symbol=trades[n].symbol,
                 trade_id=trades[n].trade_id,
             )

@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Self
 
+from cryptolake.capture.landing import GAPS, TRADES
 from cryptolake.capture.ranges import Range, Ranges
 
 if TYPE_CHECKING:
     from cryptolake.capture.instruments import Instrument
     from cryptolake.lake import Lake, Reader
 
-TRADES, GAPS = "bronze.realtime_trades", "bronze.trade_gaps"
 NEARBY = timedelta(days=7)
 """How far from a day its neighbours are looked for; farther ones are asked for again."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 IDS = f"""
-    select distinct trade_id, epoch_us(traded_at) as at_us from {TRADES}
-    where venue = ? and symbol = ? and traded_at >= ? and traded_at < ?
+    select trade_id, min(epoch_us(traded_at)) as at_us from {TRADES}
+    where venue = ? and symbol = ? and traded_at >= ? and traded_at < ? group by trade_id
 """
 STEPS = f"""
     with ids as ({IDS}),

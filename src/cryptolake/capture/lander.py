@@ -30,13 +30,14 @@ class LandingState:
     What has landed and what waits.
 
     *rows_landed* in as many *commits* since the start; *committed_at* and *commit_seconds* of the last one;
-    *problem* why the lake cannot be written now, empty where it can.
+    *spool_blocks* wait, of trades and of what is known about them; *problem* why the lake cannot be written now, empty where it can.
     """
 
     rows_landed: int = 0
     commits: int = 0
     committed_at: datetime | None = None
     commit_seconds: float = 0.0
+    spool_blocks: int = 0
     spool_trades: int = 0
     spool_bytes: int = 0
     problem: str = ""
@@ -91,8 +92,6 @@ class Lander:
         started = self._clock.monotonic()
         try:
             landed = self._landing.land_once()
-            if not landed.behind:
-                self._landing.compact_when_due()
         except TransientError as e:
             if not self._failures or str(e) != self.state.problem:
                 log.warning("lake.down", reason=str(e))
@@ -111,6 +110,8 @@ class Lander:
                 committed_at=self._clock.now(),
                 commit_seconds=self._clock.monotonic() - started,
             )
+        if not landed.behind:
+            self._landing.compact_when_due()
         return landed.behind
 
     def _pause(self) -> float:
@@ -119,5 +120,7 @@ class Lander:
         return min(LONGEST_RETRY_SECONDS, LOOK_SECONDS * 2 ** min(self._failures, 20))
 
     def _look(self) -> None:
-        _, trades = self._spool.pending()
-        self.state = replace(self.state, spool_trades=trades, spool_bytes=self._spool.used_bytes())
+        blocks, trades = self._spool.pending()
+        self.state = replace(
+            self.state, spool_blocks=blocks, spool_trades=trades, spool_bytes=self._spool.used_bytes()
+        )

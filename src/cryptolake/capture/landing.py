@@ -21,6 +21,7 @@ from cryptolake.capture.compacting import HourlyCompaction
 from cryptolake.capture.spool import Block
 from cryptolake.errors import LakeError, OperatorError, StaleWriterError, TransientError
 from cryptolake.lake import Position
+from cryptolake.lake.faults import may_pass
 
 if TYPE_CHECKING:
     from cryptolake.capture.spool import Spool
@@ -106,7 +107,7 @@ class Landing:
         try:
             counts = [self._land(part, blocks, upto) for part in self._parts]
         except LakeError as e:
-            if _passes(e):
+            if may_pass(e):
                 raise TransientError(str(e)) from e
             raise
         self._spool.trim(upto)
@@ -117,18 +118,8 @@ class Landing:
         return done
 
     def compact_when_due(self) -> int:
-        """
-        Make one of the many files of hours that are over, once an hour of trade time; return how many files that were.
-
-        Raises:
-            TransientError, OperatorError: as `land_once`.
-        """
-        try:
-            return self._compaction.when_due(self.newest)
-        except LakeError as e:
-            if _passes(e):
-                raise TransientError(str(e)) from e
-            raise
+        """Make one of the many files of hours that are over, once an hour; return how many files that were."""
+        return self._compaction.when_due(self.newest)
 
     def _land(self, part: Part, blocks: list[tuple[int, Block]], upto: int) -> int:
         """Commit what the lake does not have of *part*; return how many rows."""
@@ -161,13 +152,3 @@ def _fenced(part: Part, said: str) -> str:
         f"another process landed the same spool ({part.stream}: {said}); it may have been copied with its home. "
         "Stop one of the two, then start again"
     )
-
-
-def _passes(e: LakeError) -> bool:
-    """Say whether a failure of the catalog or the storage mends itself: somebody holds a lock, or a server is down."""
-    cause = e.__cause__
-    if "disk is full" in str(e):
-        return False
-    if isinstance(cause, OSError):
-        return cause.errno is None or isinstance(cause, ConnectionError | TimeoutError)
-    return any(sign in str(cause) for sign in ("locked", "onnect", "imeout", "timed out"))

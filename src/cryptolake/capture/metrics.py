@@ -93,6 +93,7 @@ def _metrics(snapshot: Snapshot) -> Iterator[Metric]:
     yield _gauge("spool_bytes", "Bytes that they take.", snapshot.landing.spool_bytes)
     yield _gauge("backlog_frames", "Frames that are read and not yet on disk.", snapshot.backlog)
     yield _gauge("reading_paused", "1 while the spool is over its quota.", int(snapshot.is_full))
+    yield _counter("frames_unreadable", "Frames in the rejects, of an unknown symbol.", snapshot.unreadable)
     yield _counter("landed_rows", "Trades committed to the lake.", snapshot.landing.rows_landed)
     yield from _of_connections(snapshot)
 

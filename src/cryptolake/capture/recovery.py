@@ -70,6 +70,7 @@ def open_books(
         OperatorError: another capture uses the folder, or it cannot be written.
     """
     lock = claim(folder)
+    spool: Spool | None = None
     try:
         for table in (TRADES, GAPS, REJECTS):
             lake.ensure(table)
@@ -86,6 +87,8 @@ def open_books(
             _restore(spool, reader, ledgers, clock)
         spool.lock_file = lock
     except BaseException:
+        if spool is not None:
+            spool.close()
         lock.close()
         raise
     return Books(spool, ledgers, notice)

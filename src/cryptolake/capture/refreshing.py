@@ -54,7 +54,6 @@ class Refresher:
         started = self._clock.monotonic()
         try:
             self._refresh()
-            self._compact()
         except Exception as e:
             problem = str(e) or type(e).__name__
             if problem != self.problem:
@@ -63,4 +62,5 @@ class Refresher:
             self.problem = problem
             return
         self.problem, self._seen = "", commits
+        self._compact()
         log.debug("refresh.done", seconds=round(self._clock.monotonic() - started, 2))

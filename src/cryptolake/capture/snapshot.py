@@ -25,7 +25,7 @@ class Snapshot:
     Where a capture stands.
 
     *seconds* since it began; *backlog* frames are not yet durable; *is_full* says that the spool is over its
-    quota, so nothing is read; *refresh_problem* why bars were not brought up to date, empty where they were.
+    quota, so nothing is read; *unreadable* frames went to the rejects and do not say what they are of; *refresh_problem* why bars were not brought up to date, empty where they were.
     """
 
     seconds: float
@@ -35,6 +35,7 @@ class Snapshot:
     landing: LandingState
     backlog: int
     is_full: bool
+    unreadable: int = 0
     refresh_problem: str = ""
 
     @property

@@ -198,7 +198,7 @@ class Spool:
 
     def used_bytes(self) -> int:
         """
-        Return how much of the file the blocks take.
+        Return how much of the file is in use, nearly all of it by blocks.
 
         Pages that are free for later ones do not count, nor does SQLite's log beside the file: it does not shrink
         when blocks land, and is a few megabytes long.

@@ -45,11 +45,11 @@ log = structlog.get_logger(__name__)
 class CaptureOptions:
     """How often trades are committed, bars refreshed and heads audited; when a connection has stalled; the spool's quota."""
 
-    commit_seconds: float = 4.0
-    refresh_seconds: float = 15.0
-    audit_seconds: float = 30.0
-    stall_seconds: float = 10.0
-    spool_max_bytes: int = 10 * 1024**3
+    commit_seconds: float
+    refresh_seconds: float
+    audit_seconds: float
+    stall_seconds: float
+    spool_max_bytes: int
 
 
 class Capture:
@@ -223,6 +223,7 @@ class Capture:
             landing=self._lander.state,
             backlog=self._writer.backlog,
             is_full=self._writer.is_full,
+            unreadable=self._writer.unreadable,
             refresh_problem=self._refresher.problem,
         )
 

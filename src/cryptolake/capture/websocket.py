@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from ssl import SSLContext
 
-from picows import WSError, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
+from picows import WSCloseCode, WSError, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 from cryptolake.capture.arrivals import Frame
 from cryptolake.clock import Clock
@@ -16,6 +16,7 @@ CONNECT_SECONDS = 10.0
 BATCH_SECONDS = 0.05
 BATCH_FRAMES = 1_000
 LARGEST_FRAME_BYTES = 16 * 1024 * 1024
+"""Also of a message that comes in several frames."""
 
 Deliver = Callable[[int, list[Frame]], None]
 """Takes the number of a connection and a batch of its frames; returns at once."""
@@ -41,6 +42,7 @@ class Connection(WSListener):
         self._deliver, self._clock = deliver, clock
         self._batch: list[Frame] = []
         self._parts: list[bytes] = []
+        self._parts_bytes = 0
         self._received_us = 0
         self._transport: WSTransport | None = None
         self._sent_at = self.opened_at
@@ -57,19 +59,22 @@ class Connection(WSListener):
 
         Raises:
             OSError: nobody answers there, or not in time.
-            WSError: whoever answers speaks no WebSocket.
+            WSError: whoever answers speaks no WebSocket, or nobody can be asked at such an address.
         """
-        async with asyncio.timeout(CONNECT_SECONDS):  # its TimeoutError is an OSError
-            _, connection = await ws_connect(
-                lambda: cls(number, deliver, clock),
-                url,
-                ssl_context=ssl_context,
-                websocket_handshake_timeout=CONNECT_SECONDS,
-                enable_auto_pong=False,  # a ping is a sign of life, so it has to be seen
-                max_frame_size=LARGEST_FRAME_BYTES,
-            )
-        if not isinstance(connection, Connection):
-            raise WSError(f"{url} was answered for another listener")
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):  # its TimeoutError is an OSError
+                _, connection = await ws_connect(
+                    lambda: cls(number, deliver, clock),
+                    url,
+                    ssl_context=ssl_context,
+                    websocket_handshake_timeout=CONNECT_SECONDS,
+                    enable_auto_pong=False,  # a ping is a sign of life, so it has to be seen
+                    max_frame_size=LARGEST_FRAME_BYTES,
+                )
+        except ValueError as e:  # of a host or a port, be it that of a redirect
+            raise WSError(f"the address cannot be connected to: {e}") from e
+        if not isinstance(connection, Connection):  # picows then has no listener
+            raise WSError("the server hung up during the handshake")
         return connection
 
     async def greet(
@@ -137,6 +142,7 @@ class Connection(WSListener):
         """Deliver what is left (called by picows)."""
         for task in self._tasks:
             task.cancel()
+        self._parts.clear()
         self._flush()
         self.ended.set()
 
@@ -144,7 +150,7 @@ class Connection(WSListener):
         """Take a frame (called by picows)."""
         self.seen_at = self._clock.monotonic()
         if frame.msg_type in _DATA:
-            self._take(frame)
+            self._take(transport, frame)
         elif frame.msg_type == WSMsgType.PING:
             transport.send_pong(frame.get_payload_as_bytes())
         elif frame.msg_type == WSMsgType.CLOSE:
@@ -154,14 +160,22 @@ class Connection(WSListener):
         if frame.last_in_buffer:
             self._received_us = 0
 
-    def _take(self, frame: WSFrame) -> None:
+    def _take(self, transport: WSTransport, frame: WSFrame) -> None:
         payload = frame.get_payload_as_bytes()
-        if not frame.fin:
+        if self._parts or not frame.fin:
             self._parts.append(payload)
-            return
-        if self._parts:
-            payload = b"".join([*self._parts, payload])
+            self._parts_bytes += len(payload)
+            if self._parts_bytes > LARGEST_FRAME_BYTES:
+                # What was received stays, so that no later frame of the buffer is taken for the message's end.
+                self.farewell = f"by us: a message of more than {LARGEST_FRAME_BYTES:,} bytes"
+                transport.send_close(WSCloseCode.MESSAGE_TOO_BIG)
+                transport.disconnect(graceful=False)
+                return
+            if not frame.fin:
+                return
+            payload = b"".join(self._parts)
             self._parts.clear()
+            self._parts_bytes = 0
         self.told_at, self.newest = self.seen_at, payload
         self.frames += 1
         # Frames of one buffer arrived together, so they have one time.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import structlog
 
 from cryptolake.capture.answers import take_answer
-from cryptolake.capture.arrivals import Arrivals, Frame
+from cryptolake.capture.arrivals import Arrivals, Frame, Seen
 from cryptolake.capture.batch import EventRow
 from cryptolake.capture.entries import Changes
 from cryptolake.capture.instruments import Instrument
@@ -67,6 +67,7 @@ class InstrumentStats:
     """Live and healed trades that were not held."""
     duplicates: int
     rejected: int
+    """Records of it that went to the rejects, live or from an answer."""
     gaps_opened: int
     gaps_closed: int
     open_gaps: int
@@ -82,7 +83,7 @@ class InstrumentStats:
 class _Counts:
     received: int = 0
     new: int = 0
-    rejected: int = 0
+    refused: int = 0
     healed: int = 0
     traded_at_us: int | None = None
     lag_us: int | None = None
@@ -118,6 +119,8 @@ class Writer:
         self._ledgers = dict(ledgers)
         self._by_symbol = {(i.venue, i.symbol): ledger for i, ledger in ledgers.items()}
         self._counts = {i: _Counts() for i in ledgers}
+        self._seen = {name: Seen() for name in venues}
+        self._rejects = Counter[tuple[str | None, str | None]]()
         self._on_control: Callable[[str, int, Control], None] = lambda *_: None
         self._on_failure: Callable[[BaseException], None] = lambda _: None
         self._spool_max_bytes = 0
@@ -178,6 +181,12 @@ class Writer:
     def is_full(self) -> bool:
         """Say whether the spool is over its quota, so that nothing more should be read."""
         return self._is_full
+
+    @property
+    def unreadable(self) -> int:
+        """Return how many frames and records went to the rejects that do not say what they are of."""
+        known = {(i.venue, i.stored_as) for i in self._ledgers}
+        return sum(count for name, count in list(self._rejects.items()) if name not in known)
 
     def expects(self, venue: str, symbols: Collection[str], connections: Collection[int]) -> None:
         """
@@ -277,7 +286,7 @@ class Writer:
         """Make durable what has come, up to a limit; return how many frames."""
         if not self._chunks:
             return 0
-        arrivals = Arrivals(self._by_symbol)
+        arrivals = Arrivals(self._by_symbol, self._seen)
         while self._chunks and arrivals.frame_count < MOST_FRAMES:
             venue, connection, frames = self._chunks.popleft()
             arrivals.read(self._venues[venue], connection, frames, self._on_control)
@@ -289,8 +298,10 @@ class Writer:
             counts = self._counts[t.ledger.instrument]
             counts.received += t.received
             counts.new += t.new
-            counts.rejected += t.refused
+            counts.refused += t.refused
             counts.traded_at_us, counts.lag_us = t.last.traded_at_us, t.received_at_us - t.last.traded_at_us
+        for ledger, copies in arrivals.copies.items():
+            self._counts[ledger.instrument].received += copies
         self._durable += arrivals.frame_count
         return arrivals.frame_count
 
@@ -312,6 +323,7 @@ class Writer:
         now_us = self._now_us()
         events = [EventRow(i.venue, i.stored_as, *event, now_us) for i, c in changes for event in c.events]
         self._spool.append(Block(block.trades, events, block.rejects), changes)
+        self._rejects.update((r.venue, r.symbol) for r in block.rejects)
 
     def _look(self) -> None:
         """See whether the spool has room; once full, it has to become a good deal emptier."""
@@ -339,8 +351,8 @@ class Writer:
             instrument=instrument,
             received=counts.received,
             new=counts.new + counts.healed,
-            duplicates=counts.received - counts.new - counts.rejected,
-            rejected=counts.rejected,
+            duplicates=counts.received - counts.new - counts.refused,
+            rejected=self._rejects[instrument.venue, instrument.stored_as],
             gaps_opened=ledger.holes_opened,
             gaps_closed=ledger.holes_closed,
             open_gaps=len(ledger.open),

@@ -99,8 +99,10 @@ def summary(last: Snapshot, *, as_json: bool) -> None:
         missing, gaps = counted(last.open_ids, "id"), counted(last.open_gaps, "gap")
         landed += f"; missing: {missing} in {gaps}, see `cryptolake coverage`"
     note(landed)
-    if waiting := last.landing.spool_trades:
-        waits = counted(waiting, "trade")
+    for line in _unreadable(last):
+        note(line)
+    if last.landing.spool_blocks:
+        waits = counted(last.landing.spool_trades, "trade")
         note(
             f"not yet in the lake: {waits}, kept in the spool for the next `cryptolake stream` ({last.landing.problem})"
         )
@@ -129,6 +131,7 @@ def _view(snapshot: Snapshot, rates: dict[str, float]) -> Group:
         lag = "-" if pace.stats.lag_us is None else span(pace.stats.lag_us / MICROSECONDS)
         rows.append([name, trades, f"{rates[pace.stats.instrument.name]:,.0f}", lag, *others])
     lines = [*_connections(snapshot), _spool(snapshot), *_healing(snapshot)]
+    lines += _unreadable(snapshot)
     if snapshot.is_full:
         lines.append(
             "the spool is over its quota: nothing is read until it has landed; what is missed is a gap"
@@ -181,6 +184,12 @@ def _spool(snapshot: Snapshot) -> str:
     )
 
 
+def _unreadable(snapshot: Snapshot) -> list[str]:
+    if not snapshot.unreadable:
+        return []
+    return [f"{counted(snapshot.unreadable, 'frame')} could not be read, see bronze.rejects"]
+
+
 def _healing(snapshot: Snapshot) -> Iterator[str]:
     for one in snapshot.healing:
         problem = f" ({one.problem})" if one.problem else ""
@@ -224,6 +233,7 @@ def _plain(last: Snapshot) -> dict[str, Any]:
     return {
         "seconds": round(last.seconds, 3),
         "instruments": instruments,
+        "unreadable": last.unreadable,
         "rows_landed": last.landing.rows_landed,
         "commits": last.landing.commits,
         "in_spool": last.landing.spool_trades,

@@ -89,7 +89,7 @@ def stream(
         with open_capture(settings, clock, lake, wanted, tell) as capture:
             last = capture.run(stop, seconds)
     live.summary(last, as_json=json)
-    raise typer.Exit(int(bool(last.landing.spool_trades)))
+    raise typer.Exit(int(bool(last.landing.spool_blocks)))
 
 
 def backfill(

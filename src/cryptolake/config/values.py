@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 
 def folder(value: object) -> object:
@@ -82,7 +83,20 @@ def websocket_urls(value: object) -> object:
     found = tuple(u.strip().rstrip("/") for u in urls if u.strip())
     if not found or not all(re.fullmatch(r"wss?://[^\s/?#]+(/[^\s?#]*)?", u) for u in found):
         raise ValueError("must be URLs that start with wss:// or ws:// and have no query")
+    for url in found:
+        _see_that_it_can_be_dialled(url)
     return found
+
+
+def _see_that_it_can_be_dialled(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+        (host or "").encode("idna")
+    except ValueError as e:
+        raise ValueError(f"has a host or a port that cannot be, in {url} ({e}); write wss://host:port") from e
+    if not host or port == 0:
+        raise ValueError(f"has no host or no port to connect to, in {url}; write wss://host:port")
 
 
 def instrument_names(value: object) -> object:

@@ -23,13 +23,16 @@ DAMAGED_PARQUET = (
 def explained(place: str, table: str = "the lake") -> Iterator[None]:
     """Raise storage and catalog failures inside the block, about *table*, as `LakeError`; *place* is the warehouse."""
     import duckdb
-    from pyiceberg.exceptions import ValidationError
+    from pyiceberg.exceptions import RESTError, ValidationError
     from sqlalchemy.exc import DBAPIError
 
     try:
         yield
     except DBAPIError as e:
         raise LakeError(_catalog_message(str(e.orig), place)) from e
+    except RESTError as e:
+        said = f"{type(e).__name__}: {_first_line(e)}"
+        raise LakeError(f"the catalog of the lake at {place} failed: {said}") from e
     except OSError as e:
         raise LakeError(_storage_message(e.errno, str(e), place)) from e
     except duckdb.IOException as e:
@@ -44,6 +47,27 @@ def explained(place: str, table: str = "the lake") -> Iterator[None]:
         if any(sign in str(e) for sign in DAMAGED_PARQUET):
             raise LakeError(_damaged(table, _first_line(e))) from e
         raise
+
+
+def may_pass(e: LakeError) -> bool:
+    """Say whether a failure mends itself: somebody holds a lock, or a server is down."""
+    from pyiceberg.exceptions import (
+        CommitStateUnknownException,
+        ServerError,
+        ServiceUnavailableError,
+        TooManyRequestsError,
+    )
+
+    cause = e.__cause__
+    if "disk is full" in str(e):
+        return False
+    if isinstance(cause, OSError):
+        return cause.errno is None or isinstance(cause, ConnectionError | TimeoutError)
+    if isinstance(
+        cause, CommitStateUnknownException | ServerError | ServiceUnavailableError | TooManyRequestsError
+    ):
+        return True
+    return any(sign in str(cause) for sign in ("locked", "onnect", "imeout", "timed out"))
 
 
 def _catalog_message(said: str, place: str) -> str:

@@ -79,18 +79,16 @@ class Control(msgspec.Struct, frozen=True):
     A frame that is not trades.
 
     *kind*: `ack` of a subscription, `heartbeat`, `shutdown` (the venue is about to close the connection), `refused`
-    (it will not serve a subscription; *reason* says why) or `other`. *heads* has the newest trade id of a
-    symbol where the frame names it.
+    (it will not serve a subscription; *reason* says why) or `other`.
     """
 
     kind: Literal["ack", "heartbeat", "shutdown", "refused", "other"]
-    heads: dict[str, int] = {}
     reason: str = ""
 
 
 class TradePage(msgspec.Struct, frozen=True):
     """
-    One answer of a venue's REST, or one piece of an archive file.
+    One answer of a venue's REST.
 
     *trades* are of one symbol by strictly rising id. *rejects* are its records that nobody can trust. Ids between two neighbours
     of *trades* do not exist, unless a reject has one of them or has no readable id.

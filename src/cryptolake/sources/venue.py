@@ -36,6 +36,7 @@ class Capabilities:
     id_kind: IdKind
     evidence: str
     order_in_frame: Literal["rising", "falling", "any"]
+    """By what order of ids a venue prints the trades of a frame; a feed's `decode` returns them rising, whichever it is."""
     heals_by: Literal["id", "time"] | None
     tells_maker_side: bool
     """Whether the venue prints the maker's side (else the taker's)."""
@@ -43,6 +44,8 @@ class Capabilities:
     connections_per_minute: int
     messages_per_second: float | None
     longest_connection_seconds: float | None = None
+    klines_reach_minutes: int | None = None
+    """How many minutes back from the newest one the venue gives its bars; None: those of any time."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ class TradeHistory(Protocol):
         ...
 
     def klines(self, symbol: str, start_us: int, end_us: int) -> list[Kline]:
-        """Return the venue's own one-minute bars that begin in [start, end), oldest first."""
+        """Return the venue's own one-minute bars that begin in [start, end) and within its reach, oldest first."""
         ...
 
     def archived_day(self, symbol: str, day: date) -> Iterator[ArchivePiece]:

@@ -122,7 +122,7 @@ def _columns(lines: bytes) -> pa.Table | None:
         return None
     times = _times(table["traded_at"])
     if times is None or not (
-        _rises(table["trade_id"]) and _fits(table["price"]) and _fits(table["quantity"])
+        _rises(table["trade_id"]) and _is_trusted(table["price"]) and _is_trusted(table["quantity"])
     ):
         return None
     return table.set_column(SCHEMA.get_field_index("traded_at"), SCHEMA.field("traded_at"), times)
@@ -141,13 +141,13 @@ def _times(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
 def _rises(ids: pa.ChunkedArray) -> bool:
     if len(ids) > 1 and not compute("all", [compute("greater", [ids[1:], ids[:-1]])]).as_py():
         return False
-    return bool(ids[0].as_py() >= 0)
+    return bool(ids[0].as_py() >= 0 and ids[-1].as_py() <= tape.LARGEST_ID)
 
 
-def _fits(column: pa.ChunkedArray) -> bool:
-    """Whether all numbers have as few digits as their type says, which reading CSV does not check."""
+def _is_trusted(column: pa.ChunkedArray) -> bool:
+    """Whether all numbers are above zero, with as few digits as their type says, which reading CSV does not check."""
     bounds = compute("min_max", [column]).as_py()
-    return max(abs(bounds["min"]), abs(bounds["max"])) < _TOO_LARGE
+    return bounds["min"] > 0 and bounds["max"] < _TOO_LARGE
 
 
 def _line(line: bytes) -> _Line:
@@ -166,20 +166,22 @@ def _line(line: bytes) -> _Line:
         raise ValueError(f"{is_buyer_maker[:40]!r} is neither True nor False")
     return _Line(
         tape.whole_number(trade_id),
-        _fitting(price),
-        _fitting(quantity),
+        _fitting("price", price),
+        _fitting("quantity", quantity),
         is_buyer_maker in _TRUE,
         microseconds(tape.whole_number(time)),
     )
 
 
-def _fitting(text: str) -> Decimal:
+def _fitting(name: str, text: str) -> Decimal:
     number = Decimal(text)
     if not number.is_finite():
-        raise ValueError(f"{text[:40]!r} is not a number")
-    exact = number.quantize(Decimal(1).scaleb(-DECIMAL.scale)) if abs(number) < _TOO_LARGE else None
+        raise ValueError(f"the {name} {text[:40]!r} is not a number")
+    if number <= 0:
+        raise ValueError(f"the {name} {text[:40]} is not above zero")
+    exact = number.quantize(Decimal(1).scaleb(-DECIMAL.scale)) if number < _TOO_LARGE else None
     if exact is None or exact != number:
-        raise ValueError(f"{text[:40]} does not fit {DECIMAL}")
+        raise ValueError(f"the {name} {text[:40]} does not fit {DECIMAL}")
     return exact
 
 

@@ -116,14 +116,16 @@ def first_trade_id(body: bytes) -> int | None:
 
 def heads(body: bytes) -> dict[str, Head]:
     """
-    Return the newest trade of each symbol in an answer of `ticker/24hr`; without trades in 24 hours it has none.
+    Return the newest trade of each symbol in an answer of `ticker/24hr`; without trades in 24 hours it has none (-1).
+
+    An id that cannot be is left out too, as if the symbol had none.
 
     Raises:
         BadRecordError: if it is no such answer.
 
     """
     tickers: list[_Ticker] = tape.unwrapped(SOURCE, body, list[_Ticker])
-    return {ticker.symbol: Head(ticker.lastId) for ticker in tickers if ticker.lastId >= 0}
+    return {t.symbol: Head(t.lastId) for t in tickers if 0 <= t.lastId <= tape.LARGEST_ID}
 
 
 def klines(body: bytes) -> list[Kline]:

@@ -11,7 +11,7 @@ from cryptolake.sources.venue import Keepalive
 
 
 class CoinbaseFeed:
-    """The channels `matches`, and `heartbeat` for the newest trade id of each second."""
+    """The channels `matches`, and `heartbeat` for a sign of life each second."""
 
     keepalive: Keepalive | None = None
 

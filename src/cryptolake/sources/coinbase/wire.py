@@ -36,11 +36,6 @@ class _LastMatch(_Match, gc=False, tag_field="type", tag="last_match"):
     """The newest trade from before the subscription."""
 
 
-class _Heartbeat(msgspec.Struct, gc=False, tag_field="type", tag="heartbeat"):
-    product_id: str
-    last_trade_id: TradeId
-
-
 class _RestTrade(msgspec.Struct, gc=False):
     trade_id: TradeId
     price: str
@@ -49,7 +44,7 @@ class _RestTrade(msgspec.Struct, gc=False):
     time: str
 
 
-_frame = msgspec.json.Decoder(_Match | _LastMatch | _Heartbeat).decode
+_frame = msgspec.json.Decoder(_Match | _LastMatch).decode
 _rest_trade = msgspec.json.Decoder(_RestTrade).decode
 
 
@@ -58,17 +53,14 @@ def decode(frame: bytes) -> list[Trade] | Recent | Control:
     Read a frame of the channels `matches` and `heartbeat`; a frame holds one trade at most.
 
     Raises:
-        BadRecordError: if it is a trade or a heartbeat that cannot be read, or nothing that Coinbase sends.
+        BadRecordError: if it is a trade that cannot be read, or nothing that Coinbase sends.
 
-    >>> decode(b'{"type":"heartbeat","sequence":90,"last_trade_id":20,"product_id":"BTC-USD"}').heads
-    {'BTC-USD': 20}
+    >>> decode(b'{"type":"heartbeat","sequence":90,"last_trade_id":20,"product_id":"BTC-USD"}').kind
+    'heartbeat'
 
     """
     try:
         said = _frame(frame)
-        if isinstance(said, _Heartbeat):
-            # The feed has said 0 for years at a time where it did not know.
-            return Control("heartbeat", {said.product_id: said.last_trade_id} if said.last_trade_id else {})
         trade = Trade(
             said.product_id,
             said.trade_id,
@@ -148,7 +140,7 @@ def vendor_error(body: bytes) -> VendorError:
 
 
 def _uncommon(frame: bytes, reason: str) -> Control:
-    """Read a frame that is neither a trade nor a heartbeat, or not a good one."""
+    """Read a frame that is no trade, or not a good one."""
     try:
         said = msgspec.json.decode(frame, type=dict[str, Any])
     except tape.UNREADABLE as nonsense:
@@ -158,7 +150,9 @@ def _uncommon(frame: bytes, reason: str) -> Control:
         return Control("refused", reason=f"{said.get('message', '')}: {said.get('reason', '')}"[:300])
     if kind == "subscriptions":
         return Control("ack")
-    if isinstance(kind, str) and kind not in {"match", "last_match", "heartbeat"}:
+    if kind == "heartbeat":
+        return Control("heartbeat")
+    if isinstance(kind, str) and kind not in {"match", "last_match"}:
         return Control("other")
     raise BadRecordError(
         SOURCE,

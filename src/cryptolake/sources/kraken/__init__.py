@@ -21,6 +21,7 @@ CAPABILITIES = Capabilities(
     streams_per_connection=100,  # Kraken names no limit
     connections_per_minute=15,  # about 150 in 10 minutes
     messages_per_second=None,
+    klines_reach_minutes=720,
 )
 
 

@@ -75,7 +75,7 @@ class KrakenHistory:
         return found
 
     def klines(self, symbol: str, start_us: int, end_us: int) -> list[Kline]:
-        """Return Kraken's bars of the last 720 minutes; older ones it does not give. As `TradeHistory.klines`."""
+        """Return Kraken's bars, of the newest minutes only (`klines_reach_minutes`); as `TradeHistory.klines`."""
         query = {"pair": symbol, "interval": 1, "since": start_us // 1_000_000 - 60}
         found = self._get("/0/public/OHLC", query, lambda body, _: wire.klines(body))
         return [bar for bar in found if start_us <= bar.start_us < end_us]
