@@ -62,7 +62,6 @@ def test_a_hole_that_stays_open_is_asked_for_ever_less_often():
     assert waits[0] <= 1.0
     assert max(waits) <= LONGEST_RETRY_SECONDS
     assert min(waits[12:]) >= LONGEST_RETRY_SECONDS / 2
-    assert agenda.left_open(hole(1, 5)[1], 0.0, after=5_000.0) == 5_000.0
 
 
 def test_a_file_that_is_not_there_is_not_asked_for_again_soon():

@@ -30,8 +30,8 @@ class Agenda:
     """
     The open holes of one venue, and when each may be asked for, in monotonic seconds.
 
-    A new one waits for the twin; what is left of one that got smaller is due at once; one that an answer left
-    as it was waits longer each time.
+    A new one waits for the twin; what is left of one that got smaller is due at once; one that was asked for
+    in vain waits longer each time.
     """
 
     def __init__(self, rng: random.Random) -> None:
@@ -54,11 +54,11 @@ class Agenda:
                 chosen, fewest = (instrument, hole), tried.tries
         return chosen
 
-    def left_open(self, hole: Hole, now: float, after: float = 0.0) -> float:
-        """Note that *hole* was asked for in vain; return the seconds until it is due again, at least *after*."""
+    def left_open(self, hole: Hole, now: float) -> float:
+        """Note that *hole* was asked for in vain; return the seconds until it is due again."""
         tried = self._tries.setdefault(key(hole), _Try(now))
         longest = min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2 ** min(tried.tries, 20))
-        wait = max(after, self._rng.uniform(longest / 2, longest))
+        wait = self._rng.uniform(longest / 2, longest)
         tried.tries += 1
         tried.due_at = now + wait
         return wait

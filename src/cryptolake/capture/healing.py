@@ -98,6 +98,7 @@ class Healer:
         self._heads: Mapping[str, Head] = {}
         self._audits = self._failures = self._answers = self._filled = 0
         self._audit_at = self._resume_at = 0.0
+        self._has_audited = False
         self._state, self._problem = "watching", ""
 
     def state(self) -> HealingState:
@@ -128,52 +129,65 @@ class Healer:
         except (StoppedError, OperatorError):
             raise
         except TransientError as e:
-            self._failures += 1
-            longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(self._failures, 20))
-            self._note(e, max(e.after or 0.0, self._rng.uniform(0, longest)))
+            self._note(e, e.after or 0.0)
         except Exception as e:  # whatever is wrong with one answer, the others must be asked for
             log.exception("healing.failed", venue=self.venue.name)
-            self._note(e, LONGEST_PAUSE_SECONDS)
-        else:
-            self._failures = 0
+            self._note(e, 0.0)
 
     def _next(self, history: TradeHistory) -> str:
         """Do what is due, and return the state that this was."""
         now = self._clock.monotonic()
         if now < self._resume_at:
             return "waiting"
-        if now >= self._audit_at and self.venue.capabilities.id_kind != "opaque":
+        is_due = now >= self._audit_at and self.venue.capabilities.id_kind != "opaque"
+        self._has_audited = is_due and not self._has_audited  # never twice before a hole had its turn
+        if self._has_audited:
             self._audit(history, now)
             return "healing"
+        try:
+            return self._next_hole(history, now)
+        except (StoppedError, OperatorError):
+            raise
+        except Exception:
+            self._failures += 1
+            longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(self._failures, 20))
+            self._resume_at = self._clock.monotonic() + self._rng.uniform(0, longest)
+            raise
+
+    def _next_hole(self, history: TradeHistory, now: float) -> str:
         if self._writer.is_full:
             return "paused"
         found = self._agenda.due(self._writer.holes(self.venue.name), now)
         if found is None:
             return "watching"
         self._state = "healing"
-        self._heal(history, *found)
+        self._try(history, *found)
         return "healing"
 
-    def _note(self, error: Exception, wait_seconds: float) -> None:
+    def _answered(self) -> None:
+        self._failures, self._problem = 0, ""
+
+    def _note(self, error: Exception, at_least_seconds: float) -> None:
         now = self._clock.monotonic()
-        self._resume_at = now + wait_seconds
-        self._state = "waiting" if wait_seconds else self._state
+        self._resume_at = max(self._resume_at, now + at_least_seconds)
+        self._state = "waiting" if self._resume_at > now else self._state
         if str(error) != self._problem:
             self._problem = str(error) or type(error).__name__
             log.warning(
                 "healing.trouble",
                 venue=self.venue.name,
                 reason=self._problem,
-                wait_seconds=round(wait_seconds, 1),
+                wait_seconds=round(self._resume_at - now, 1),
             )
 
     def _audit(self, history: TradeHistory, now: float) -> None:
         """Ask for the newest id of every instrument; what was known last time and is still not here is missing."""
         try:
             heads = history.heads(list(self._instruments))
-        except SourceRefusedError:
-            self._audit_at = now + self._audit_seconds
-            raise
+        finally:  # its own pace, also where it fails: holes need not wait until this can be asked
+            ended = self._clock.monotonic()
+            self._audit_at = ended + max(self._audit_seconds, AUDIT_REST * (ended - now))
+        self._answered()
         marks = {
             stats.instrument.symbol: stats.mark
             for stats in self._writer.stats()
@@ -189,12 +203,25 @@ class Healer:
                 missing.append(symbol)
         if missing and reason == "tail":
             self._on_tail(missing)
+        if not self._audits:
+            self._audit_at = ended + min(START_SECONDS, self._audit_seconds)
         self._heads = heads
         self._audits += 1
-        ended = self._clock.monotonic()
-        pause = max(self._audit_seconds, AUDIT_REST * (ended - now))
-        self._audit_at = ended + (min(START_SECONDS, self._audit_seconds) if self._audits == 1 else pause)
-        self._problem = ""
+
+    def _try(self, history: TradeHistory, instrument: Instrument, hole: Hole) -> None:
+        """Heal *hole*; where that leaves it as it was, for whatever reason, others go first."""
+        try:
+            self._heal(history, instrument, hole)
+        finally:
+            if self._is_open(hole):
+                wait = self._agenda.left_open(hole, self._clock.monotonic())
+                log.info(
+                    "hole.open",
+                    instrument=instrument.name,
+                    first_id=hole.first_id,
+                    last_id=hole.last_id,
+                    retry_seconds=round(wait),
+                )
 
     def _heal(self, history: TradeHistory, instrument: Instrument, hole: Hole) -> None:
         """Ask for *hole*: its whole past days from the archive, the rest by REST, and what that lacks from the archive."""
@@ -211,15 +238,6 @@ class Healer:
                 failure = e
         if not self._is_open(hole) or self._from_archive(history, instrument, hole, edges):
             return
-        now = self._clock.monotonic()
-        wait = self._agenda.left_open(hole, now)
-        log.info(
-            "hole.open",
-            instrument=instrument.name,
-            first_id=hole.first_id,
-            last_id=hole.last_id,
-            retry_seconds=round(wait),
-        )
         if failure is not None:
             raise failure
 
@@ -262,7 +280,7 @@ class Healer:
                     after = outcome.last_id
             except NotPublishedError as e:
                 log.debug("archive.missing", instrument=instrument.name, day=str(day), reason=str(e))
-            except SourceRefusedError as e:
+            except (SourceRefusedError, TransientError) as e:  # REST may have what it does not give now
                 log.warning("archive.refused", instrument=instrument.name, day=str(day), reason=str(e))
             if closed:
                 log.info("archive.healed", instrument=instrument.name, day=str(day), ids=closed)
@@ -282,7 +300,7 @@ class Healer:
         outcome = self._settled(self._writer.heal(instrument, answer, via, hole, after=after))
         self._answers += 1
         self._filled += outcome.filled
-        self._problem = ""
+        self._answered()
         return outcome
 
     def _date_head(self, history: TradeHistory, symbol: str) -> None:
@@ -290,11 +308,14 @@ class Healer:
         head = self._heads.get(symbol)
         if head is None or head.traded_at_us is not None:
             return
-        for page in history.pages(Hole(symbol, head.trade_id, head.trade_id)):
-            if page.trades:
-                made_us = page.trades[-1].traded_at_us
-                self._heads = {**self._heads, symbol: Head(head.trade_id, made_us)}
-                return
+        try:
+            for page in history.pages(Hole(symbol, head.trade_id, head.trade_id)):
+                if page.trades:
+                    made_us = page.trades[-1].traded_at_us
+                    self._heads = {**self._heads, symbol: Head(head.trade_id, made_us)}
+                    return
+        except SourceRefusedError as e:  # the hole itself may be answered
+            log.warning("head.refused", venue=self.venue.name, symbol=symbol, reason=str(e))
 
     def _newest_us(self, hole: Hole) -> int | None:
         head = self._heads.get(hole.symbol)
@@ -312,5 +333,5 @@ class Healer:
             try:
                 return future.result(LOOK_SECONDS)
             except NotYetError:
-                if future.done():
-                    raise
+                if future.done():  # since then, or its own error is of this class
+                    return future.result()
