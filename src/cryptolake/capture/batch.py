@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Context, Decimal, Inexact, InvalidOperation
 from functools import cache
 from typing import NamedTuple
@@ -176,23 +176,23 @@ def trade_rows(
         received_at_us: when each was received, microseconds.
         via: `websocket`, `rest` or `archive`.
     """
-    venues: list[str] = []
-    symbols: list[str] = []
-    for venue, symbol, count in names:
-        venues += [venue] * count
-        symbols += [symbol] * count
     columns = [
-        pa.array(venues, pa.string()),
-        pa.array(symbols, pa.string()),
+        _repeated((venue, count) for venue, _, count in names),
+        _repeated((symbol, count) for _, symbol, count in names),
         pa.array([t.trade_id for t in trades], pa.int64()),
         *decimals,
         pa.array([t.is_buyer_maker for t in trades], pa.bool_()),
         pa.array([t.traded_at_us for t in trades], pa.int64()).view(TIMESTAMP),
         pa.array([t.event_at_us for t in trades], pa.int64()).view(TIMESTAMP),
         pa.array(received_at_us, pa.int64()).view(TIMESTAMP),
-        pa.array([via] * len(trades), pa.string()),
+        _repeated([(via, len(trades))]),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=trade_schema())
+
+
+def _repeated(texts: Iterable[tuple[str, int]]) -> pa.Array:
+    """Return texts in turn, each as often as said."""
+    return pa.concat_arrays([pa.repeat(pa.scalar(text, pa.string()), count) for text, count in texts])
 
 
 def archive_rows(venue: str, symbol: str, rows: pa.Table, received_at_us: int) -> pa.Table:

@@ -148,7 +148,9 @@ class Connection(WSListener):
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """Take a frame (called by picows)."""
-        self.seen_at = self._clock.monotonic()
+        if not self._received_us:  # frames of one buffer arrived together, so they have one time
+            self.seen_at = self._clock.monotonic()
+            self._received_us = round(self._clock.now().timestamp() * 1_000_000)
         if frame.msg_type in _DATA:
             self._take(transport, frame)
         elif frame.msg_type == WSMsgType.PING:
@@ -176,21 +178,19 @@ class Connection(WSListener):
             payload = b"".join(self._parts)
             self._parts.clear()
             self._parts_bytes = 0
-        self.told_at, self.newest = self.seen_at, payload
-        self.frames += 1
-        # Frames of one buffer arrived together, so they have one time.
-        if not self._received_us:
-            self._received_us = round(self._clock.now().timestamp() * 1_000_000)
-        self._batch.append((payload, self._received_us))
-        if len(self._batch) == 1:
+        batch = self._batch
+        batch.append((payload, self._received_us))
+        if len(batch) == 1:
             asyncio.get_running_loop().call_later(BATCH_SECONDS, self._flush)
-        elif len(self._batch) >= BATCH_FRAMES:
+        elif len(batch) >= BATCH_FRAMES:
             self._flush()
 
     def _flush(self) -> None:
         if self._batch:
             batch = self._batch
             self._batch = list[Frame]()
+            self.told_at, self.newest = self.seen_at, batch[-1][0]
+            self.frames += len(batch)
             self._deliver(self.number, batch)
 
     async def _keep_alive(self, keepalive: Keepalive) -> None:

@@ -33,7 +33,7 @@ MOST_FRAMES = 20_000
 FEW_FRAMES, LINGER_SECONDS = 500, 0.02
 """After a batch of so few frames there is time to wait for more, so that a quiet market costs few `fsync`s."""
 
-FULL_LOOK_SECONDS = 0.5
+QUOTA_SECONDS, FULL_LOOK_SECONDS = 0.1, 0.5
 ROOM_AGAIN = 0.9
 
 T = TypeVar("T")
@@ -129,7 +129,7 @@ class Writer:
         self._chunks: deque[tuple[str, int, Sequence[Frame]]] = deque()
         self._tasks: deque[_Task] = deque()
         self._arrived = self._durable = 0
-        self._is_full = False
+        self._is_full, self._look_at = False, 0.0
         self._wake, self._closing, self._has_ended = threading.Event(), threading.Event(), threading.Event()
         self._books = threading.Lock()
         """Held while ledgers change."""
@@ -326,7 +326,10 @@ class Writer:
         self._rejects.update((r.venue, r.symbol) for r in block.rejects)
 
     def _look(self) -> None:
-        """See whether the spool has room; once full, it has to become a good deal emptier."""
+        """See, now and then, whether the spool has room; once full, it has to become a good deal emptier."""
+        if (now := self._clock.monotonic()) < self._look_at:
+            return
+        self._look_at = now + QUOTA_SECONDS
         limit = self._spool_max_bytes * (ROOM_AGAIN if self._is_full else 1)
         self._is_full = self._spool.used_bytes() >= limit
 
