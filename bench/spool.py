@@ -4,21 +4,23 @@ Measure the books: trades a second from frames and from sockets to the durable s
     python bench/spool.py [--quick] [--folder DIR]
 
 Frames are Binance's, made up: 20 symbols, one trade a frame, as they come from two connections without a loss. From
-sockets, a replay server in a process of its own sends frames that it has encoded before, as fast as both connections
-of a capture take them; nothing lands meanwhile. Prints JSON. Throughputs are the best of three runs; `fsync` is that of DIR.
+sockets, a replay server in a process of its own sends frames that it has encoded before, as fast as one connection, or
+two that deliver the same trades, take them. Prints JSON. Throughputs are the best of three runs; `fsync` is that of DIR.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import multiprocessing
 import random
 import tempfile
-import threading
 import time
-from collections.abc import Callable
-from multiprocessing.connection import Connection
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing.connection import Connection as Pipe
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -29,8 +31,8 @@ import structlog
 from cryptolake.capture.instruments import Instrument
 from cryptolake.capture.landing import Landing
 from cryptolake.capture.ledger import Ledger
-from cryptolake.capture.recovery import open_books
-from cryptolake.capture.stream import Capture, CaptureOptions
+from cryptolake.capture.recovery import Books, open_books
+from cryptolake.capture.websocket import Connection
 from cryptolake.capture.writer import Writer
 from cryptolake.clock import Clock
 from cryptolake.contracts import load_contracts
@@ -40,7 +42,6 @@ from cryptolake.replay.venues.generated import generate
 from cryptolake.replay.venues.server import VenueServer
 from cryptolake.sources.records import Trade
 from cryptolake.sources.registry import VENUES
-from cryptolake.sources.venue import Places
 
 VENUE = VENUES["binance"]
 SYMBOLS = [f"COIN{n}USDT" for n in range(20)]
@@ -68,9 +69,7 @@ def main() -> None:
         "decode_per_second": rate(trades, lambda: [VENUE.feed.decode(frame) for frame, _ in frames]),
         "accept_per_second": accept(trades),
         **{name: round(value, 2) for name, value in best.items()},
-        "sockets": max(
-            (from_sockets(trades, given.folder) for _ in range(3)), key=itemgetter("trades_per_second")
-        ),
+        "sockets": [sockets(trades, connections, given.folder) for connections in (1, 2)],
     }
     print(json.dumps(figures, indent=2))
 
@@ -98,28 +97,42 @@ def accept(trades: int) -> int:
     return rate(trades, lambda: Ledger(INSTRUMENTS[0], "contiguous").accept(ordered))
 
 
+@contextmanager
+def writing(folder: Path | None) -> Iterator[tuple[Lake, Books, Writer]]:
+    """Yield a lake of its own, open books, and a writer; what is left to close, is closed."""
+    clock = Clock()
+    with (
+        tempfile.TemporaryDirectory(dir=folder) as home,
+        Lake.open(local_catalog(Path(home)), load_contracts(), clock) as lake,
+        open_books(Path(home, "spool"), lake, INSTRUMENTS, {VENUE.name: VENUE}, clock) as books,
+    ):
+        writer = Writer.open(
+            books.spool,
+            books.ledgers,
+            {VENUE.name: VENUE},
+            clock,
+            on_control=lambda *_: None,
+            on_failure=lambda _: None,
+            spool_max_bytes=2**40,
+        )
+        yield lake, books, writer
+
+
+def sockets(trades: int, connections: int, folder: Path | None) -> dict[str, int]:
+    """Return the best of three runs of `from_sockets`."""
+    runs = [from_sockets(trades, connections, folder) for _ in range(3)]
+    return max(runs, key=itemgetter("trades_per_second"))
+
+
 def through(frames: list[Frame], folder: Path | None) -> dict[str, float]:
     """Return the rates of the spool with one connection, of the twin's copies, and of landing what is new."""
-    with tempfile.TemporaryDirectory(dir=folder) as home:
-        clock = Clock()
-        with Lake.open(local_catalog(Path(home)), load_contracts(), clock) as lake:
-            books = open_books(Path(home, "spool"), lake, INSTRUMENTS, {VENUE.name: VENUE}, clock)
-            with books.spool:
-                writer = Writer.open(
-                    books.spool,
-                    books.ledgers,
-                    {VENUE.name: VENUE},
-                    clock,
-                    on_control=lambda *_: None,
-                    on_failure=lambda _: None,
-                    spool_max_bytes=2**40,
-                )
-                new = spooled(writer, 1, frames)
-                copies = spooled(writer, 2, frames)
-                writer.close()
-                waiting = books.spool.used_bytes()
-                landed = rate(len(frames), lambda: land(Landing(lake, books.spool, "bench")))
-            assert not any(len(ledger.open) for ledger in books.ledgers.values())
+    with writing(folder) as (lake, books, writer):
+        new = spooled(writer, 1, frames)
+        copies = spooled(writer, 2, frames)
+        writer.close()
+        waiting = books.spool.used_bytes()
+        landed = rate(len(frames), lambda: land(Landing(lake, books.spool, "bench")))
+        assert not any(len(ledger.open) for ledger in books.ledgers.values())
     return {
         "spooled_per_second": new,
         "duplicates_per_second": copies,
@@ -128,60 +141,55 @@ def through(frames: list[Frame], folder: Path | None) -> dict[str, float]:
     }
 
 
-def from_sockets(trades: int, folder: Path | None) -> dict[str, int]:
-    """Return how many trades a second come from two WebSockets into the spool, and what was missed."""
+def from_sockets(trades: int, connections: int, folder: Path | None) -> dict[str, int]:
+    """Return how many trades a second come from so many WebSockets into the spool, and what was missed."""
     ours, theirs = multiprocessing.Pipe()
-    server = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs, trades), daemon=True)
-    server.start()
-    place = Places(*ours.recv(), None)
-    symbols = [Instrument(VENUE.name, symbol, symbol) for symbol in SERVED]
-    with tempfile.TemporaryDirectory(dir=folder) as home:
-        clock, spool = Clock(), Path(home, "spool")
-        options = CaptureOptions(
-            commit_seconds=3600,
-            refresh_seconds=3600,
-            audit_seconds=3600,
-            stall_seconds=60,
-            spool_max_bytes=2**40,
-        )
-        with (
-            Lake.open(local_catalog(Path(home)), load_contracts(), clock) as lake,
-            Capture.open(
-                lake, {VENUE.name: (VENUE, place)}, symbols, options, spool, clock, run_id="bench"
-            ) as capture,
-        ):
-            stop = threading.Event()
-            running = threading.Thread(target=capture.run, args=(stop,), daemon=True)
-            running.start()
-            ours.recv()
-            began = time.perf_counter()
-            ours.send("start")
-            while (waiting := capture._books.spool.pending()[1]) < trades:  # noqa: SLF001 (a benchmark looks inside)
-                time.sleep(0.001)
-            seconds = time.perf_counter() - began
-            last = capture.snapshot()
-            stop.set()
-            running.join()
+    serving = multiprocessing.get_context("spawn").Process(
+        target=serve, args=(theirs, trades, connections), daemon=True
+    )
+    serving.start()
+    urls = [VENUE.feed.url(base, SERVED) for base in ours.recv()[:connections]]
+    with writing(folder) as (_, books, writer):
+        seconds = asyncio.run(received(urls, trades, writer, ours))
+        writer.close()
+        spooled = books.spool.pending()[1]
+        missing = sum(ledger.open.ids for ledger in books.ledgers.values())
     ours.send("done")
     return {
-        "trades": waiting,
+        "connections": connections,
+        "trades_spooled": spooled,
+        "ids_missing": missing,
         "trades_per_second": round(trades / seconds),
-        "frames_per_second": round(sum(pace.stats.received for pace in last.instruments) / seconds),
-        "ids_missing": last.open_ids,
+        "frames_per_second": round(trades * connections / seconds),
     }
 
 
-def serve(pipe: Connection, trades: int) -> None:
+async def received(urls: list[str], trades: int, writer: Writer, server: Pipe) -> float:
+    """Read *trades* from each of *urls*; return the seconds from the first to where all are durable."""
+    opened = [
+        await Connection.open(n, url, partial(writer.frames, VENUE.name), Clock())
+        for n, url in enumerate(urls, start=1)
+    ]
+    server.send("start")
+    began = time.perf_counter()
+    while sum(one.frames for one in opened) < trades * len(urls) or writer.backlog:  # noqa: ASYNC110 (the writer is a thread)
+        await asyncio.sleep(0.001)
+    seconds = time.perf_counter() - began
+    for one in opened:
+        one.close()
+    return seconds
+
+
+def serve(pipe: Pipe, trades: int, connections: int) -> None:
     """Send made-up trades, encoded before, once told to (in a process of its own)."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("critical"))
     tape = generate(trades, instruments={VENUE.name: SERVED})
     with VenueServer.open(tape, waits_for=None) as server:
         server.prepare({VENUE.name: "combined-us"})
-        pipe.send((tuple(server.websocket_url(VENUE.name)), server.rest_url(VENUE.name)))
-        while server.connections() < 2:
-            time.sleep(0.01)
-        pipe.send("connected")
+        pipe.send(server.websocket_url(VENUE.name))
         pipe.recv()
+        while server.connections() < connections:
+            time.sleep(0.01)
         server.start()
         pipe.recv()
 
