@@ -161,6 +161,13 @@ def test_a_venue_without_an_archive_is_asked_by_rest_and_its_holes_are_proven_ab
     assert done.missing_ids == 0
 
 
+def test_a_day_whose_neighbour_nobody_has_is_not_complete(tmp_path):
+    """The first day begins at noon, with the venue's first trade; the next one has neighbours."""
+    with history() as server:
+        done = fill(tmp_path, server, DAYS[0], DAYS[1])
+    assert (done.missing_ids, done.incomplete, done.without) == (0, [DAYS[0]], [])
+
+
 def test_what_nobody_can_give_is_an_open_gap(tmp_path):
     """An id that neither archive nor REST has is missing by an event, and not taken for absent."""
     made = tape(600, trades_per_second=600 / 259_200, starts_at=NOON, instruments={"okx": ["BTC-USDT"]})

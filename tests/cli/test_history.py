@@ -120,6 +120,7 @@ def test_a_day_that_is_over_and_was_not_backfilled_is_incomplete(filled_shell):
         "2024-08-02": (days[0], True, ""),
         "2024-08-03": (days[1], True, ""),
     }
+    assert "1 day over and not complete" in coverage(filled_shell, 1, 3, "--instrument", BTC).out
     assert filled_shell("coverage").status == 0
 
 

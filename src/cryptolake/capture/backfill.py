@@ -7,7 +7,7 @@ Only ids that the lake does not hold are written, so it may be killed and run ag
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
@@ -49,8 +49,9 @@ class Backfilled:
     What a backfill did.
 
     *skipped* days had nothing to ask for; of *trades_read* as many were new as *trades_added* says. *missing_ids*
-    could not be had and are open gaps. *without* are days that neither archive nor REST has anything of;
-    *open_day* is the last day where it is not over by the venue's own time: it cannot be complete yet.
+    could not be had and are open gaps. *incomplete* days are over, and not complete all the same; *without* are days
+    that neither archive nor REST has anything of; *open_day* is the last day where it is not over by the venue's own
+    time: it cannot be complete yet.
     """
 
     instrument: Instrument
@@ -61,6 +62,7 @@ class Backfilled:
     absent_ids: int
     rejected: int
     missing_ids: int
+    incomplete: Sequence[date]
     without: Sequence[date]
     open_day: date | None
 
@@ -176,6 +178,7 @@ class _Backfill:
             absent_ids=counts.absent,
             rejected=counts.rejected,
             missing_ids=missing,
+            incomplete=self._incomplete(day for day in wanted if day < newest and day not in without),
             without=without,
             open_day=last if last == newest else None,
         )
@@ -287,6 +290,13 @@ class _Backfill:
         self._taken.note("missing", new, "backfill")
         self._taken.flush()
         return sum(hole.last - hole.first + 1 for hole in holes)
+
+    def _incomplete(self, days: Iterable[date]) -> list[date]:
+        """Return those of *days* on which, or beside which, something is still unknown."""
+        if not self._has_coverage:
+            return []
+        self._holdings.refresh()
+        return [day for day in days if not self._holdings.is_whole(day)]
 
     def _unknown(self, days: Sequence[date]) -> list[Range]:
         """Return the ids about which nothing is known, on *days*, between them, and up to their neighbours."""

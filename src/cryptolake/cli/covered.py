@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from cryptolake.cli.terminal import console, note, print_json, span, table
+from cryptolake.cli.terminal import console, counted, note, print_json, span, table
 
 if TYPE_CHECKING:
     from cryptolake.serving.coverage import DayCoverage, Gap, InstrumentCoverage
@@ -44,6 +44,9 @@ def coverage(found: Sequence[InstrumentCoverage], status: int, *, as_json: bool)
     for i in found:
         if not i.is_captured:
             note(f"{i.instrument}: nothing captured{' on these days' if i.days else ''}")
+    late = sum(day.is_over and not day.is_complete for i in found for day in i.days)
+    if status and late:
+        note(f"{counted(late, 'day')} over and not complete")
     if not status:
         console().print("[green]no id is missing or rejected[/]")
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import date
 from typing import TYPE_CHECKING
 
 import structlog
 
-from cryptolake.cli.terminal import console, note, print_json
+from cryptolake.cli.terminal import console, counted, note, print_json
 from cryptolake.clock import Clock
 
 if TYPE_CHECKING:
@@ -79,8 +80,8 @@ def summary(filled: Backfilled, status: int, *, as_json: bool) -> None:
         print_json({**_plain(filled), "exit_status": status})
         return
     note(
-        f"{filled.instrument.name}: {filled.trades_added:,} new trades of {filled.trades_read:,} read, "
-        f"{filled.days:,} days, {filled.skipped:,} of them were whole already"
+        f"{filled.instrument.name}: {counted(filled.trades_added, 'new trade')} of {filled.trades_read:,} read, "
+        f"{counted(filled.days, 'day')}, {filled.skipped:,} of them whole already"
     )
     for count, what in (
         (filled.absent_ids, "ids are proved not to exist"),
@@ -89,14 +90,19 @@ def summary(filled: Backfilled, status: int, *, as_json: bool) -> None:
     ):
         if count:
             note(f"{count:,} {what}")
+    if filled.incomplete:
+        note(f"not complete, as a trade on it or beside it could not be had: {_days(filled.incomplete)}")
     if filled.without:
-        days = ", ".join(map(str, filled.without[:SHOWN_DAYS]))
-        more = f" and {len(filled.without) - SHOWN_DAYS:,} more" if len(filled.without) > SHOWN_DAYS else ""
-        note(f"neither the archive nor REST has anything of {days}{more}")
+        note(f"neither the archive nor REST has anything of {_days(filled.without)}")
     if filled.open_day:
         note(f"{filled.open_day} is not over at the venue, so it cannot be complete yet")
     if filled.trades_added:
         note("`cryptolake transform` makes bars of them")
+
+
+def _days(days: Sequence[date]) -> str:
+    more = f" and {len(days) - SHOWN_DAYS:,} more" if len(days) > SHOWN_DAYS else ""
+    return ", ".join(map(str, days[:SHOWN_DAYS])) + more
 
 
 def _plain(filled: Backfilled) -> dict[str, object]:
@@ -110,6 +116,7 @@ def _plain(filled: Backfilled) -> dict[str, object]:
         "absent_ids": filled.absent_ids,
         "rejected": filled.rejected,
         "missing_ids": filled.missing_ids,
+        "incomplete": filled.incomplete,
         "without": filled.without,
         "open_day": filled.open_day,
     }

@@ -109,10 +109,12 @@ def backfill(
     days = day(start), day(end)
     if days[0] > days[1]:
         raise ConfigError(f"--from {days[0]} is after --to {days[1]}")
+    if "," in instrument:
+        raise ConfigError(f"--instrument takes one instrument, as in binance:BTCUSDT, not {instrument!r}")
     [wanted] = instruments_of(settings, instrument)
     with filling.following(as_json=json, debug=debug) as tell, open_lake(settings, clock) as lake:
         filled = fill(settings, clock, lake, wanted, days, tell)
-    status = int(bool(filled.missing_ids or filled.rejected or filled.without))
+    status = int(bool(filled.missing_ids or filled.rejected or filled.incomplete or filled.without))
     filling.summary(filled, status, as_json=json)
     raise typer.Exit(status)
 
