@@ -26,7 +26,14 @@ DAMAGED = (
 
 
 class SpoolDamagedError(OperatorError):
-    """The spool's file does not hold what was written to it."""
+    """The spool's file does not hold what was written to it; *what* says so without the way out."""
+
+    def __init__(self, path: Path, said: str) -> None:
+        self.what = f"the spool {path} is damaged ({said})"
+        super().__init__(
+            f"{self.what}: start again, and it is set aside, what can be read of it is kept, "
+            "and the rest is fetched from the venues"
+        )
 
 
 def claim(folder: Path) -> IO[str]:
@@ -68,7 +75,7 @@ def explained(path: Path) -> Iterator[None]:
         if "disk is full" in said:
             raise OperatorError(_full(path)) from e
         if any(sign in said for sign in DAMAGED):
-            raise SpoolDamagedError(f"the spool {path} is damaged ({said}); start again to mend it") from e
+            raise SpoolDamagedError(path, said) from e
         if "readonly" in said or "unable to open" in said:
             raise OperatorError(_unwritable(path, said)) from e
         raise OperatorError(f"the spool {path} failed: {said}. {_reassurance()}") from e

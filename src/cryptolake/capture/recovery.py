@@ -109,7 +109,7 @@ def _opened(folder: Path, lake: Lake) -> tuple[Spool | None, str]:
     try:
         spool = Spool.open(folder)
     except SpoolDamagedError as e:
-        return None, str(e)
+        return None, e.what
     last = spool.last_seq()
     for part in parts(spool.identity):
         if (at := position(lake, part)) > last:

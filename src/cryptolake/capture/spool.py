@@ -298,7 +298,7 @@ def _refuse_damaged_header(path: Path) -> None:
     with path.open("rb") as file:
         header = file.read(20)
     if header and (header[:16] != b"SQLite format 3\0" or set(header[18:]) - {1, 2}):
-        raise _damaged(path, "its header is not SQLite's")
+        raise SpoolDamagedError(path, "its header is not SQLite's")
 
 
 def _make(db: sqlite3.Connection) -> None:
@@ -313,7 +313,7 @@ def _make(db: sqlite3.Connection) -> None:
 def _sound(db: sqlite3.Connection, path: Path) -> str:
     """Return the identity of a spool after a look at every byte of it; `SpoolDamagedError` where one is wrong."""
     if (said := db.execute("pragma quick_check(1)").fetchone()[0]) != "ok":
-        raise _damaged(path, said)
+        raise SpoolDamagedError(path, said)
     try:
         meta = dict(_checked(db, path, "meta", 2))
         if meta.get("format", FORMAT) != FORMAT:
@@ -328,20 +328,20 @@ def _sound(db: sqlite3.Connection, path: Path) -> str:
         expected = None
         for seq, body, checksum in db.execute("select seq, body, checksum from block order by seq"):
             if expected not in {None, seq}:
-                raise _damaged(path, f"block {expected} is gone")
+                raise SpoolDamagedError(path, f"block {expected} is gone")
             _unpacked(path, seq, body, checksum)
             expected = seq + 1
         if expected is not None and expected != _last_seq(db) + 1:
-            raise _damaged(path, f"block {expected} is gone")
+            raise SpoolDamagedError(path, f"block {expected} is gone")
     except (KeyError, TypeError, ValueError, sqlite3.OperationalError) as e:
-        raise _damaged(path, str(e)) from e
+        raise SpoolDamagedError(path, str(e)) from e
     return identity
 
 
 def _checked(db: sqlite3.Connection, path: Path, table: str, width: int) -> Iterator[tuple[Any, ...]]:
     for row in db.execute(f"select * from {table}"):
         if row[width] != _checksum(*row[:width]):
-            raise _damaged(path, f"a row of {table} has a wrong checksum")
+            raise SpoolDamagedError(path, f"a row of {table} has a wrong checksum")
         yield row[:width]
 
 
@@ -381,14 +381,7 @@ def _packed(block: Block) -> bytes:
 
 def _unpacked(path: Path, seq: int, body: bytes, checksum: int) -> Block:
     if not isinstance(body, bytes) or zlib.crc32(body, seq) != checksum:
-        raise _damaged(path, f"block {seq} has a wrong checksum")
+        raise SpoolDamagedError(path, f"block {seq} has a wrong checksum")
     read = _decode(body)
     batches = pa.ipc.open_stream(read.trades).read_all().to_batches() if read.trades else []
     return Block(batches, read.events, read.rejects)
-
-
-def _damaged(path: Path, said: str) -> SpoolDamagedError:
-    return SpoolDamagedError(
-        f"the spool {path} is damaged ({said}): start again, and it is set aside, what can be read of it is kept, "
-        "and the rest is fetched from the venues"
-    )

@@ -72,7 +72,7 @@ def may_pass(e: LakeError) -> bool:
 
 def _catalog_message(said: str, place: str) -> str:
     if "disk is full" in said:
-        return _full(place)
+        return disk_is_full(place)
     if "locked" in said:
         return f"the catalog is locked by another process ({said}); wait until it is done, then run again. Nothing was lost."
     if "not a database" in said or "malformed" in said:
@@ -87,7 +87,7 @@ def _catalog_message(said: str, place: str) -> str:
 
 def _storage_message(number: int | None, said: str, place: str) -> str:
     if number in {errno.ENOSPC, errno.EDQUOT} or "No space left" in said or "quota exceeded" in said:
-        return _full(place)
+        return disk_is_full(place)
     if number == errno.EFBIG or "File too large" in said:
         return f"a file under {place} may not grow any more ({said}); raise the limit (`ulimit -f`). Nothing that was committed is lost."
     if (
@@ -109,7 +109,8 @@ def _first_line(e: Exception) -> str:
     return " ".join(str(e).split("\n\n", maxsplit=1)[0].split())
 
 
-def _full(place: str) -> str:
+def disk_is_full(place: str) -> str:
+    """Return what to say of the full disk under *place*, a folder or its address."""
     folder = Path(place.removeprefix("file://"))
     while not folder.exists():
         folder = folder.parent

@@ -17,6 +17,7 @@ import structlog
 from msgspec import to_builtins
 
 from cryptolake.errors import CommitConflictError, OperatorError
+from cryptolake.lake.faults import disk_is_full
 from cryptolake.transform.instruments import declared_instruments
 
 if TYPE_CHECKING:
@@ -170,7 +171,10 @@ class Transform:
         if error is not None:
             raise _refusal(error, models) from error
         if not success:
-            raise OperatorError(_failures(cast("RunExecutionResult", result)))
+            said = _failures(cast("RunExecutionResult", result))
+            if "No space left" in said:
+                raise OperatorError(f"{disk_is_full(str(self._target_path))} ({said})")
+            raise OperatorError(said)
         runs = [_model_run(r, session.committed) for r in cast("RunExecutionResult", result).results]
         return runs, bool(session.up_to) and any(r.name == "trades" for r in runs)
 
