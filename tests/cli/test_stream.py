@@ -160,6 +160,17 @@ def test_a_terminal_shows_a_capture_as_it_goes(shell):
     assert "800 trades landed in" in seen
 
 
+def test_a_narrow_terminal_has_fewer_columns_and_cuts_no_number(shell):
+    """What matters most stays: the name, the trades, and the ids that are missing."""
+    process, terminal = on_a_terminal(shell, "stream", "--for", "3s", env={"COLUMNS": "60"})
+    seen = list(shown_on(terminal))[-1]
+    assert process.wait() == 0, seen
+    rows = re.findall(rf"^ ?{BTC} .*$", seen, re.MULTILINE)
+    assert rows
+    assert all(re.fullmatch(r"\d[\d,.]*", cell) for row in rows for cell in row.split()[1:]), rows
+    assert re.search(r"ids missing *\r?$", seen, re.MULTILINE)
+
+
 def test_a_stream_on_a_terminal_says_that_it_stops(shell, venues):
     """Ctrl-C: the view goes on until everything is committed, and ends with the summary."""
     process, terminal = on_a_terminal(shell, "stream")
@@ -178,7 +189,7 @@ def test_a_stream_on_a_terminal_says_that_it_stops(shell, venues):
         (["--instruments", "bitstamp:BTCUSD"], "venues are binance, coinbase, kraken, okx"),
         (["--instruments", "binanc:BTCUSDT"], "did you mean binance:BTCUSDT?"),
         (["--instruments", "BTCUSDT"], "instruments look like binance:BTCUSDT"),
-        (["--for", "a while"], "not an age: 'a while'"),
+        (["--for", "a while"], "not a length of time: 'a while'"),
         (["--metrics-port", "99999"], "choose another port"),
     ],
 )
@@ -215,6 +226,7 @@ def test_what_was_captured_can_be_replayed(shell, tmp_path, capfd):
         (["--from", "2024-08-08"], "add --from-lake FOLDER"),
         (["--from-lake", "nowhere"], "--from-lake needs at least one --instrument"),
         (["--from-lake", "nowhere", "--instrument", BTC], "there is no lake at"),
+        (["--port", "99999"], "less than or equal to 65525"),
         (["--speed", "fast"], "not a speed: 'fast'; write a number, as in 1 or 10, or max"),
         (["--faults", "earthquake:1"], "there is no fault 'earthquake:1'"),
     ],
@@ -245,9 +257,10 @@ mount -t tmpfs -o size=16384k tmpfs "$CRYPTOLAKE_HOME" || exit 77
 head -c "$((16384 - FREE_KB))k" /dev/zero > "$CRYPTOLAKE_HOME/in-the-way"
 "$1" stream --for 20s --json 2>"$CRYPTOLAKE_HOME/../said" ; echo "status $?"
 rm "$CRYPTOLAKE_HOME/in-the-way"
-"$1" stream --for 3s --json 2>/dev/null || exit 1
+"$1" stream --for 8s --json 2>/dev/null || exit 1
 "$1" query -f jsonl "$2"
 """
+A_SECOND_A_MINUTE = 60
 
 
 @pytest.mark.parametrize("free_kb", [150, pytest.param(400, marks=pytest.mark.deep)])
@@ -255,7 +268,7 @@ def test_a_full_disk_ends_a_stream_and_loses_nothing(tmp_path, free_kb):
     """Exit status 2 and a message with the path and the free space; the next one has every trade, once."""
     home = tmp_path / "home"
     home.mkdir()
-    with open_venues(faults="", waits_for=2) as venues:
+    with open_venues(faults="", waits_for=2, speed=A_SECOND_A_MINUTE) as venues:
         shell = Shell(home, None, None, venues, QUICKLY)
         said = with_mounts(
             FILL_UP_THEN_MAKE_ROOM, SCRIPT, COUNTS, env={**shell.variables, "FREE_KB": str(free_kb)}

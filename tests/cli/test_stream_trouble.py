@@ -46,7 +46,7 @@ def tape(starts_at=STARTS_AT, first_id: int | None = None) -> Tape:
 
 def shell_at(home: Path, capfd, venues: VenueServer, **others: str) -> Shell:
     """Return a shell whose trades come from *venues*."""
-    return Shell(home, None, capfd, venues, {**QUICKLY, "CRYPTOLAKE_CAPTURE__INSTRUMENTS": BTC, **others})
+    return Shell(home, None, capfd, venues, {**QUICKLY, **others})
 
 
 def held(shell: Shell, symbol: str = "BTCUSDT") -> dict[str, int]:
@@ -173,6 +173,18 @@ def test_a_symbol_that_is_listed_anew_is_refused_until_it_has_a_name_of_its_own(
         assert shell("stream", "--for", "1s").status == 0
         assert is_whole(shell, new, "BTCUSDT#2")
         assert is_whole(shell, old)
+
+
+def test_a_symbol_that_the_venue_does_not_have_is_warned_of(tmp_path, capfd):
+    """The others are captured all the same, and the summary says of which one nothing came."""
+    with VenueServer.open(tape(), waits_for=2) as venues:
+        shell = shell_at(tmp_path / "home", capfd, venues)
+        said = shell("stream", "--for", "2s", "--instruments", f"{BTC},binance:NOPEUSDT")
+        assert said.status == 0, said.err
+        assert is_whole(shell, venues)
+    [told] = [event for event in warnings(said.err) if event["event"] == "instrument.unknown"]
+    assert (told["instrument"], "as the venue spells it" in told["reason"]) == ("binance:NOPEUSDT", True)
+    assert "nothing was received of binance:NOPEUSDT" in said.out
 
 
 def test_a_capture_that_got_nothing_is_no_coverage(tmp_path, capfd):

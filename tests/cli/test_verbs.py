@@ -233,7 +233,10 @@ def test_maintenance_says_first_what_it_would_do(tmp_path, server, capfd):
     assert (done.status, done.err, done.out.startswith("to do:"), "done:" in done.out) == (0, "", True, True)
     assert not orphan.exists()
     wrong = shell("maintain", "--orphans-older-than", "soon")
-    assert (wrong.status, "not an age: 'soon'; write it as in 3d, 12h or 30m" in wrong.err) == (2, True)
+    assert (
+        wrong.status,
+        "not a length of time: 'soon'; write it as in 3d, 12h, 30m or 45s" in wrong.err,
+    ) == (2, True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -96,6 +96,7 @@ class Healer:
         self._audit_seconds, self._on_tail = audit_seconds, on_tail
         self._agenda = Agenda(rng)
         self._heads: Mapping[str, Head] = {}
+        self._unknown: set[str] = set()
         self._audits = self._failures = self._answers = self._filled = 0
         self._audit_at = self._resume_at = 0.0
         self._has_audited = False
@@ -193,6 +194,8 @@ class Healer:
             for stats in self._writer.stats()
             if stats.instrument.venue == self.venue.name
         }
+        if self._audits:  # the first may come before the first trade
+            self._warn_of_unknown({symbol for symbol in marks if marks[symbol] is None} - heads.keys())
         reason = "restart" if self._audits <= 1 else "tail"
         missing: list[str] = []
         for symbol, instrument in self._instruments.items():
@@ -207,6 +210,15 @@ class Healer:
             self._audit_at = ended + min(START_SECONDS, self._audit_seconds)
         self._heads = heads
         self._audits += 1
+
+    def _warn_of_unknown(self, symbols: set[str]) -> None:
+        for symbol in sorted(symbols - self._unknown):
+            log.warning(
+                "instrument.unknown",
+                instrument=self._instruments[symbol].name,
+                reason="the venue names no trade of it; write it as the venue spells it",
+            )
+        self._unknown = symbols
 
     def _try(self, history: TradeHistory, instrument: Instrument, hole: Hole) -> None:
         """Heal *hole*; where that leaves it as it was, for whatever reason, others go first."""

@@ -186,6 +186,7 @@ class Capture:
         try:
             asyncio.run(self._read(stop, seconds))
         finally:
+            log.info("capture.stopping", reason="what was received is being committed")
             self._halt.set()
             until = self._clock.monotonic() + STOPPING_SECONDS
             for thread in healers:

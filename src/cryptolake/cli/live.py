@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from cryptolake.cli.terminal import console, counted, note, print_json, size, span, table, tabled
+from cryptolake.cli.terminal import (
+    column_widths,
+    console,
+    counted,
+    note,
+    print_json,
+    size,
+    span,
+    table,
+    tabled,
+)
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -80,11 +90,9 @@ def served(url: str, *, as_json: bool) -> None:
 
 
 def stopped(stop: Event, as_json: bool) -> None:
-    """Wait until *stop* is set, and say what happens then."""
+    """Wait until *stop* is set, and tell a person what happens then."""
     stop.wait()
-    if as_json or not sys.stdout.isatty():
-        log.info("capture.stopping", reason="what was received is being committed")
-    else:
+    if not as_json and sys.stdout.isatty():
         note("stopping: what was received is being committed; once more to stop at once")
 
 
@@ -93,12 +101,17 @@ def summary(last: Snapshot, *, as_json: bool) -> None:
     if as_json:
         print_json(_plain(last))
         return
-    table(HEADERS, [_counts(p.stats, "%Y-%m-%d %H:%M:%S") for p in last.instruments])
+    rows = [_counts(p.stats, "%Y-%m-%d %H:%M:%S") for p in last.instruments]
+    table(*_fitting(HEADERS, rows) if sys.stdout.isatty() else (HEADERS, rows))
     landed = f"{counted(last.landing.rows_landed, 'trade')} landed in {span(last.seconds)}"
+    if (earlier := last.landing.rows_landed - sum(p.stats.new for p in last.instruments)) > 0:
+        landed += f", {earlier:,} of them received by an earlier capture"
     if last.open_ids:
         missing, gaps = counted(last.open_ids, "id"), counted(last.open_gaps, "gap")
         landed += f"; missing: {missing} in {gaps}, see `cryptolake coverage`"
     note(landed)
+    if silent := [p.stats.instrument.name for p in last.instruments if not p.stats.received]:
+        note(f"nothing was received of {', '.join(silent)}")
     for line in _unreadable(last):
         note(line)
     if last.landing.spool_blocks:
@@ -120,6 +133,20 @@ HEADERS = [
 ]
 
 
+LEAST_IMPORTANT = ("closed>", "lag>", "duplicates>", "newest (UTC)", "rejected>", "a second>", "gaps open>")
+
+
+def _fitting(headers: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
+    """Return the columns that a line has room for; no number is ever cut."""
+    kept = list(range(len(headers)))
+    for dropped in LEAST_IMPORTANT:
+        widths = column_widths(headers, rows)
+        if sum(widths[n] for n in kept) <= console().width:
+            break
+        kept = [n for n in kept if headers[n] != dropped]
+    return [headers[n] for n in kept], [[row[n] for n in kept] for row in rows]
+
+
 def _view(snapshot: Snapshot, rates: dict[str, float]) -> Group:
     from rich.console import Group
     from rich.text import Text
@@ -139,7 +166,7 @@ def _view(snapshot: Snapshot, rates: dict[str, float]) -> Group:
     if snapshot.refresh_problem:
         lines.append(f"bars are not brought up to date: {snapshot.refresh_problem}")
     return Group(
-        tabled(headers, rows, whole=5),
+        tabled(*_fitting(headers, rows), whole=len(headers)),
         *(Text(f" {line}", overflow="ellipsis", no_wrap=True) for line in lines),
     )
 

@@ -105,8 +105,8 @@ def moment_or_snapshot(text: str) -> datetime | int:
 def age(text: str) -> timedelta:
     """Read an age, as in 3d, 12h, 30m or 0s."""
     if not (m := AGE.fullmatch(text)):
-        raise ConfigError(f"not an age: {text!r}; write it as in 3d, 12h or 30m")
+        raise ConfigError(f"not a length of time: {text!r}; write it as in 3d, 12h, 30m or 45s")
     seconds = int(m[1]) * SECONDS[m[2]]
     if seconds > LONGEST_AGE_SECONDS:
-        raise ConfigError(f"{text} is too long; an age is at most 36500d")
+        raise ConfigError(f"{text} is too long; at most 36500d")
     return timedelta(seconds=seconds)

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 
 Port = Annotated[
-    int, typer.Option(help="The port on 127.0.0.1, and those of the venues follow it; 0 takes free ones.")
+    int,
+    typer.Option(
+        min=0, max=65_525, help="The port on 127.0.0.1, and those of the venues follow it; 0 takes free ones."
+    ),
 ]
 Recordings = Annotated[Path | None, typer.Option(help="A folder of other recorded prices to play.")]
 HistoryDays = Annotated[
