@@ -31,3 +31,12 @@
 
 {# The rows of this model that were not complete. #}
 {% macro incomplete_so_far() %}(select * from {{ narrowed(this, 'incomplete') }} where not is_complete){% endmacro %}
+
+{# The *rows* of this run; after them, where there were some before, those of `gone`, marked to be removed. #}
+{% macro with_gone(rows) -%}
+select *{% if is_incremental() %}, false as is_gone{% endif %}, {{ run_time() }} as _processed_at from {{ rows }}
+{%- if is_incremental() %}
+union all
+select *, true as is_gone, {{ run_time() }} as _processed_at from gone
+{%- endif %}
+{%- endmacro %}

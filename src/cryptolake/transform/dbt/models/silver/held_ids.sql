@@ -99,21 +99,7 @@ gone as (
 {% endif %}
 
 final as (
-    select
-        *,
-        {% if is_incremental() %}
-        false as is_gone,
-        {% endif %}
-        {{ run_time() }} as _processed_at
-    from runs
-    {% if is_incremental() %}
-    union all
-    select
-        *,
-        true as is_gone,
-        {{ run_time() }} as _processed_at
-    from gone
-    {% endif %}
+    {{ with_gone('runs') }}
 )
 
 select * from final

@@ -228,21 +228,7 @@ gone as (
 {% endif %}
 
 final as (
-    select
-        *,
-        {% if is_incremental() %}
-        false as is_gone,
-        {% endif %}
-        {{ run_time() }} as _processed_at
-    from ranges
-    {% if is_incremental() %}
-    union all
-    select
-        *,
-        true as is_gone,
-        {{ run_time() }} as _processed_at
-    from gone
-    {% endif %}
+    {{ with_gone('ranges') }}
 )
 
 select * from final
