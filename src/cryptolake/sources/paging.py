@@ -8,11 +8,12 @@ some ids, and have others behind them. A walk ends when that brings nothing eith
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
-from cryptolake.sources.records import TradePage
+from cryptolake.errors import UnknownSymbolError
+from cryptolake.sources.records import Head, TradePage
 
 FromId = Callable[[int], TradePage]
 """Asks for trades from an id upwards, that id included."""
@@ -66,6 +67,19 @@ def downwards(ask: BelowId, below_id: int, is_enough: IsEnough) -> Iterator[Trad
         if is_enough(page) or following > below:
             return
         below = following if following < below else below - 1
+
+
+def heads(ask: Callable[[str], TradePage], symbols: Iterable[str]) -> dict[str, Head]:
+    """Return the newest trade of each symbol that the venue knows; *ask* gives a page that has it."""
+    found: dict[str, Head] = {}
+    for symbol in symbols:
+        try:
+            trades = ask(symbol).trades
+        except UnknownSymbolError:
+            continue
+        if trades:
+            found[symbol] = Head(trades[-1].trade_id, trades[-1].traded_at_us)
+    return found
 
 
 def between(ask: BelowId, span_us: tuple[int, int], newest_id: int, size: int) -> Iterator[TradePage]:

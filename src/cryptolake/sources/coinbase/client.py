@@ -52,15 +52,7 @@ class CoinbaseHistory:
 
     def heads(self, symbols: Sequence[str]) -> Mapping[str, Head]:
         """Return the newest trades; as `TradeHistory.heads`."""
-        found: dict[str, Head] = {}
-        for symbol in symbols:
-            try:
-                newest = wire.head(self._trades(symbol, None, 1))
-            except UnknownSymbolError:
-                continue
-            if newest is not None:
-                found[symbol] = newest
-        return found
+        return paging.heads(lambda symbol: self._trades(symbol, None, 1), symbols)
 
     def klines(self, symbol: str, start_us: int, end_us: int) -> list[Kline]:
         """Return Coinbase's bars, which have no quote volume and no counts; as `TradeHistory.klines`."""

@@ -13,7 +13,7 @@ import msgspec
 from cryptolake.errors import BadRecordError
 from cryptolake.sources import tape
 from cryptolake.sources.instants import microseconds, microseconds_of_iso
-from cryptolake.sources.records import Control, Head, Kline, Recent, Trade, TradePage, VendorError
+from cryptolake.sources.records import Control, Kline, Recent, Trade, TradePage, VendorError
 from cryptolake.sources.tape import TradeId
 
 SOURCE = "coinbase"
@@ -90,11 +90,6 @@ def trade_page(body: bytes, *, symbol: str, received_at_us: int) -> TradePage:
         return Trade(symbol, trade.trade_id, trade.price, trade.size, trade.side == "buy", time)
 
     return tape.page(SOURCE, symbol, records, parse, id_key="trade_id", received_at_us=received_at_us)
-
-
-def head(found: TradePage) -> Head | None:
-    """Return the newest trade of a page, None where it has none."""
-    return Head(found.trades[-1].trade_id, found.trades[-1].traded_at_us) if found.trades else None
 
 
 def klines(body: bytes) -> list[Kline]:

@@ -64,15 +64,7 @@ class KrakenHistory:
 
     def heads(self, symbols: Sequence[str]) -> Mapping[str, Head]:
         """Return the newest trades; as `TradeHistory.heads`."""
-        found: dict[str, Head] = {}
-        for symbol in symbols:
-            try:
-                page = self._trades(symbol, None)
-            except UnknownSymbolError:
-                continue
-            if page.trades:
-                found[symbol] = Head(page.trades[-1].trade_id, page.trades[-1].traded_at_us)
-        return found
+        return paging.heads(lambda symbol: self._trades(symbol, None), symbols)
 
     def klines(self, symbol: str, start_us: int, end_us: int) -> list[Kline]:
         """Return Kraken's bars, of the newest minutes only (`klines_reach_minutes`); as `TradeHistory.klines`."""

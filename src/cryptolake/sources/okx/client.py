@@ -61,15 +61,11 @@ class OkxHistory:
 
     def heads(self, symbols: Sequence[str]) -> Mapping[str, Head]:
         """Return the newest trades; as `TradeHistory.heads`."""
-        found: dict[str, Head] = {}
-        for symbol in symbols:
-            try:
-                page = self._page("/api/v5/market/trades", {"instId": symbol, "limit": 1}, symbol)
-            except UnknownSymbolError:
-                continue
-            if page.trades:
-                found[symbol] = Head(page.trades[-1].trade_id, page.trades[-1].traded_at_us)
-        return found
+
+        def ask(symbol: str) -> TradePage:
+            return self._page("/api/v5/market/trades", {"instId": symbol, "limit": 1}, symbol)
+
+        return paging.heads(ask, symbols)
 
     def klines(self, symbol: str, start_us: int, end_us: int) -> list[Kline]:
         """Return OKX's bars, which have no counts; as `TradeHistory.klines`."""
