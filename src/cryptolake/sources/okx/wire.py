@@ -14,6 +14,7 @@ from cryptolake.errors import BadRecordError
 from cryptolake.sources import tape
 from cryptolake.sources.instants import microseconds
 from cryptolake.sources.records import Control, Kline, Trade, TradePage, VendorError
+from cryptolake.sources.tape import TradeId
 
 SOURCE = "okx"
 
@@ -24,14 +25,14 @@ _OVER = 8
 
 
 class _Item(msgspec.Struct, gc=False):
-    """A trade; *side* is that of the order that took, numbers are strings."""
+    """A trade; *side* is that of the order that took, numbers are strings, so reading them takes `strict=False`."""
 
     instId: str  # noqa: N815 (the vendor's name)
-    tradeId: str  # noqa: N815 (the vendor's name)
+    tradeId: TradeId  # noqa: N815 (the vendor's name)
     px: str
     sz: str
     side: Literal["buy", "sell"]
-    ts: str
+    ts: int
 
 
 class _Subscribed(msgspec.Struct, gc=False):
@@ -48,8 +49,8 @@ class _Answer(msgspec.Struct):
     data: list[msgspec.Raw]
 
 
-_frame = msgspec.json.Decoder(_Push).decode
-_record = msgspec.json.Decoder(_Item).decode
+_frame = msgspec.json.Decoder(_Push, strict=False).decode
+_record = msgspec.json.Decoder(_Item, strict=False).decode
 
 
 def decode(frame: bytes) -> list[Trade] | Control:
@@ -123,14 +124,7 @@ def vendor_error(body: bytes) -> VendorError:
 
 
 def _trade(item: _Item) -> Trade:
-    return Trade(
-        item.instId,
-        tape.whole_number(item.tradeId),
-        item.px,
-        item.sz,
-        item.side == "sell",
-        microseconds(tape.whole_number(item.ts)),
-    )
+    return Trade(item.instId, item.tradeId, item.px, item.sz, item.side == "sell", microseconds(item.ts))
 
 
 def _uncommon(frame: bytes, reason: str) -> Control:
