@@ -11,13 +11,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from typer.main import get_command
 
 from cryptolake.cli.app import app
+from cryptolake.clock import Clock
 from cryptolake.config import Settings
 from cryptolake.demo import FOLDER, play
 from cryptolake.replay.recordings import bundled_file
+from cryptolake.wiring import open_lake
 
 ROOT = Path(__file__).parents[1]
 INTEROP = ROOT / ".venv-interop" / "bin" / "python"
@@ -72,6 +75,28 @@ def test_python_over_a_lake_runs(document: Path, user: Path):
             [python, "-c", block], env=environment, cwd=user, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, f"{block}\n{done.stderr}"
+
+
+def test_a_catalog_that_is_built_anew_names_every_table_as_it_was(tmp_path: Path):
+    """What the page on recovery does finds every table again, also one that has an older folder of its name."""
+    document = ROOT / "docs" / "how-to" / "recover-and-maintain.md"
+    block = next(
+        b for b in OVER_A_LAKE.findall(document.read_text(encoding="utf-8")) if "register_table" in b
+    )
+    index = pa.table({"value": [20], "classification": ["Extreme Fear"], "timestamp": [1_723_161_600]})
+    settings = Settings(home=tmp_path / ".cryptolake" / "demo")
+    with open_lake(settings, Clock()) as lake:
+        for name in ("bronze.historical_prices", "bronze.fear_greed"):
+            lake.ensure(name)
+        lake.append("bronze.fear_greed", index)
+        lake.catalog.drop_table("bronze.fear_greed")
+        lake.ensure("bronze.fear_greed")
+        held = {name: lake.table(name).metadata_location for name in lake.tables()}
+    subprocess.run(
+        [sys.executable, "-c", block], env={"HOME": str(tmp_path)}, check=True, capture_output=True
+    )
+    with open_lake(settings, Clock()) as lake:
+        assert {name: lake.table(name).metadata_location for name in lake.tables()} == held
 
 
 @pytest.mark.parametrize("document", [d for d in DOCUMENTS if commands(d)], ids=relative)
