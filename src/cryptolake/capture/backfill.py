@@ -159,10 +159,8 @@ class _Backfill:
         self._settle_known()
         wanted = [day for day in days if not (self._has_coverage and self._holdings.is_whole(day))]
         skipped = self._days_done = len(days) - len(wanted)
-        if first in wanted:
-            self._load_edge(
-                first, first - ONE_DAY
-            )  # first of all, so that a day is whole as soon as the next is there
+        if first in wanted:  # before all else, so that a day is whole as soon as the next is there
+            self._load_edge(first, first - ONE_DAY)
         without = self._load(wanted)
         if last in wanted and last < newest:
             self._load_edge(last + ONE_DAY, last + ONE_DAY)

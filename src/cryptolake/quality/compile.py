@@ -143,9 +143,8 @@ def _range(contract: Contract, column: Column, limits: Mapping[str, Any]) -> Che
     words = [f"{WORDS[op]} {bound}" for op, bound in limits.items()]
     if is_double:
         has_lowest, has_highest = limits.keys() & {">", ">="}, limits.keys() & {"<", "<="}
-        asked += (
-            [] if has_highest else [f"{name} < {INFINITY}"]
-        )  # NaN is the greatest of all numbers to both engines
+        # NaN is the greatest of all numbers to both engines.
+        asked += [] if has_highest else [f"{name} < {INFINITY}"]
         asked += [] if has_lowest else [f"{name} > -{INFINITY}"]
         words.append("finite")
     suffix = {(">", 0): "positive", (">=", 0): "not_negative", ("<=", 0): "not_positive"}

@@ -115,10 +115,7 @@ def last_id_before(ask: BelowId, time_us: int, newest_id: int) -> int | None:
     newest = ask(newest_id + 1)
     if not newest.trades or newest.trades[-1].traded_at_us < time_us:
         return None
-    earlier, later = (
-        0,
-        newest_id + 1,
-    )  # the newest trade below `earlier` was made before, that below `later` not
+    earlier, later = 0, newest_id + 1  # below `earlier` the newest was made before, below `later` not
     while later - earlier > 1:
         middle = (earlier + later) // 2
         trades = ask(middle).trades
