@@ -36,6 +36,7 @@ class Ledger:
         self.start: int | None = None
         self.mark: int | None = None
         self.mark_us: int | None = None
+        """When the trade `mark` was made; None where that is not known."""
         self.open, self.absent, self.rejected = Ranges(), Ranges(), Ranges()
         self.holes_opened = 0
         """Since the ledger was made or restored."""
@@ -70,6 +71,13 @@ class Ledger:
     def is_settled(self) -> bool:
         """Say whether the start is final; see `expects`."""
         return self._is_settled or not self.has_coverage
+
+    @property
+    def dated_us(self) -> int | None:
+        """Return when the mark was made or, where nobody knows, the nearest trade below it that is held."""
+        if self.mark_us is None and self.mark is not None and (tail := self.open.around(self.mark)):
+            return tail.after_us
+        return self.mark_us
 
     def expects(self, connections: Collection[int]) -> None:
         """Accept trades below the start until each of *connections* has delivered once."""
@@ -146,12 +154,16 @@ class Ledger:
         return Accepted(kept, refused)
 
     def accept_recent(self, trades: Sequence[Trade]) -> Accepted:
-        """Take what a venue sends at subscription: as live trades, but what lies below the start is not asked for."""
-        if self._is_settled and self.start is not None:
-            wanted = [n for n, trade in enumerate(trades) if trade.trade_id >= self.start]
-        else:
-            wanted = list(range(len(trades)))
-        wanted.sort(key=lambda n: trades[n].trade_id)
+        """
+        Take what a venue sends at subscription: as live trades, but what lies below the start is not asked for.
+
+        While the start may still move it moves down step by step, so that no hole opens above it that closes at once.
+        """
+        by_id = sorted(range(len(trades)), key=lambda n: trades[n].trade_id)
+        start = self.start if self.start is not None else -1
+        wanted = [n for n in by_id if trades[n].trade_id >= start]
+        if not self._is_settled:
+            wanted = [n for n in reversed(by_id) if trades[n].trade_id < start] + wanted
         done = self.accept([trades[n] for n in wanted])
         return Accepted([wanted[n] for n in done.keep], [(wanted[n], why) for n, why in done.refused])
 
@@ -183,6 +195,8 @@ class Ledger:
             times = (times_us[begin], times_us[end - 1])
             for first, last in self._fill(ids[begin], ids[end - 1], times, via):
                 keep.append((begin + first - ids[begin], begin + last - ids[begin] + 1))
+                if last == self.mark:
+                    self.mark_us = times_us[begin + last - ids[begin]]
         bad = sum(self._close("rejected", wrong, wrong, via) for wrong in sorted(set(rejected) - set(ids)))
         gone = 0
         if proves_absence:
@@ -197,7 +211,7 @@ class Ledger:
             return 0
         opened = head_id - self.mark
         self._open(self.mark + 1, head_id, reason, None)
-        self.mark = head_id
+        self.mark, self.mark_us = head_id, None
         return opened
 
     def learn(self, held: Range, reason: str) -> None:
@@ -295,6 +309,8 @@ class Ledger:
                 self._open_range(hole, "sequence gap")
             return True, ""
         if self._fill(trade_id, trade_id, (at_us, at_us), "twin"):
+            if trade_id == self.mark:
+                self.mark_us = at_us
             return True, ""
         if self.mark_us is not None and at_us > self.mark_us + LATER_US:
             return False, self._reset(trade_id, f"is held, but was made after {self.mark}")

@@ -127,7 +127,7 @@ def _restore(spool: Spool, reader: Reader, ledgers: Mapping[Instrument, Ledger],
     above = {
         name: (
             ledger.mark,
-            EPOCH if ledger.mark_us is None else EPOCH + timedelta(microseconds=ledger.mark_us) - SLACK,
+            EPOCH if ledger.dated_us is None else EPOCH + timedelta(microseconds=ledger.dated_us) - SLACK,
         )
         for name, ledger in named.items()
         if ledger.mark is not None
