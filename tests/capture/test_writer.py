@@ -114,6 +114,24 @@ def test_an_alias_is_where_the_trades_of_a_new_listing_go(home):
     assert "capture.aliases = {'toy:BTC': 'BTC#2'}" in reason
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+def test_every_copy_of_a_trade_that_is_refused_is_kept(home, at_once):
+    """Whether its twin comes in the same batch or later, and whether it is a bad price or an id that was reset."""
+    free, reset = frame([2], price="0"), frame([1], price="7")
+    with home.capturing() as (books, writer):
+        writer.frames("toy", 1, [frame([1])])
+        durable(writer)
+        for connection in (1, 2):
+            writer.frames("toy", connection, [free, reset])
+            if not at_once:
+                durable(writer)
+        durable(writer)
+        stats = next(s for s in writer.stats() if s.instrument == BTC)
+        home.land(books)
+    assert [payload for *_, payload in home.rejects()] == [reset[0], reset[0], free[0], free[0]]
+    assert (home.ids(), stats.received, stats.new, stats.duplicates, stats.rejected) == ([1], 5, 1, 0, 4)
+
+
 def test_a_frame_that_cannot_be_read_is_kept_with_its_bytes(home):
     """It closes nothing: the trade in it is a gap until another copy comes."""
     with home.capturing() as (books, writer):

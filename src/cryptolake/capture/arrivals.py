@@ -36,19 +36,25 @@ class Seen:
         self.young: dict[bytes, str] = {}
         self.old: dict[bytes, str] = {}
 
-    def apart(self, frames: Sequence[Frame]) -> tuple[list[Frame], Counter[str]]:
-        """Return those of *frames* that are none of these, and how many are, by symbol."""
+    def apart(self, frames: Sequence[Frame]) -> tuple[list[Frame], list[Frame], Counter[str]]:
+        """Return those of *frames* that are none of these, those that are, and how many of these by symbol."""
         if len(self.young) > SEEN_FRAMES:
             self.old, self.young = self.young, dict[bytes, str]()
         young, old = self.young, self.old
-        fresh, copied = list[Frame](), Counter[str]()
+        fresh, copies, copied = list[Frame](), list[Frame](), Counter[str]()
         for frame in frames:
             symbol = young.get(frame[0]) or old.get(frame[0])
             if symbol is None:
                 fresh.append(frame)
             else:
+                copies.append(frame)
                 copied[symbol] += 1
-        return fresh, copied
+        return fresh, copies, copied
+
+    def forget(self, payload: bytes) -> None:
+        """Look at later copies of a frame again: its trade was refused."""
+        self.young.pop(payload, None)
+        self.old.pop(payload, None)
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,7 @@ class Arrivals:
         self.frame_count = 0
         self.copies = Counter[Ledger]()
         """Frames that were copies of frames seen before."""
+        self._copied: list[Frame] = []
         self.rejects: list[RejectRow] = []
 
     def read(
@@ -106,7 +113,7 @@ class Arrivals:
         begin = len(self._trades)
         decode, trades, origins = venue.feed.decode, self._trades, self._origins
         current = self._current.setdefault(venue.name, {})
-        fresh, copied = self._seen[venue.name].apart(frames)
+        fresh, copies, copied = self._seen[venue.name].apart(frames)
         seen = self._seen[venue.name].young
         for frame in fresh:
             try:
@@ -131,6 +138,7 @@ class Arrivals:
             else:
                 on_control(venue.name, connection, said)
         self.frame_count += len(frames)
+        self._copied += copies
         self.copies.update({self._ledgers[venue.name, symbol]: n for symbol, n in copied.items()})
         if self._is_starting:
             self._hear(venue.name, connection, {*copied, *(trade.symbol for trade in trades[begin:])})
@@ -159,10 +167,11 @@ class Arrivals:
             kept.rows.extend([rows + n for n in done.keep])
             rows += len(positions)
             names.append((ledger.instrument.venue, ledger.instrument.stored_as, len(done.keep)))
-            refused = [(positions[n], why) for n, why in done.refused]
-            refused += [(p, bad[p]) for p in stretch.positions if p in bad] if bad else []
-            self._refuse(ledger, refused)
-            taken.append(self._taken(stretch, len(done.keep), len(refused)))
+            refused = {positions[n]: why for n, why in done.refused}
+            if refused:
+                refused |= self._copies_of(refused, stretch)
+            refused |= {p: bad[p] for p in stretch.positions if p in bad} if bad else {}
+            taken.append(self._taken(stretch, len(done.keep), self._refuse(ledger, refused)))
         for ledger, connections in self._heard.items():
             ledger.delivered(connections)
         return self._rows(kept, names, checked), taken
@@ -218,14 +227,37 @@ class Arrivals:
             RejectRow(venue, venue, symbol, trade_id, frame[1], e.reason, e.payload or frame[0])
         )
 
-    def _refuse(self, ledger: Ledger, refused: Collection[tuple[int, str]]) -> None:
-        for position, reason in refused:
-            frame = self._origins[position]
-            self.rejects.append(reject_of(ledger, self._trades[position], reason, frame[1], frame[0]))
-        for _, reason in list(refused)[:1]:
-            log.error(
-                "trades.rejected", instrument=ledger.instrument.name, trades=len(refused), reason=reason
-            )
+    def _copies_of(self, refused: Mapping[int, str], stretch: Stretch) -> dict[int, str]:
+        """Return those of *stretch* that equal a trade that was *refused*, with the reason: each copy has a row."""
+        reasons = {_facts(self._trades[p]): why for p, why in refused.items()}
+        facts = {p: _facts(self._trades[p]) for p in stretch.positions}
+        return {p: reasons[facts[p]] for p in stretch.positions if facts[p] in reasons}
+
+    def _refuse(self, ledger: Ledger, refused: Mapping[int, str]) -> int:
+        """Set the trades at these positions apart, and all frames of this batch that are copies of theirs; return how many."""
+        if not refused:
+            return 0
+        copies: dict[bytes, list[int]] = {}
+        for payload, at_us in self._copied:
+            copies.setdefault(payload, []).append(at_us)
+        before = len(self.rejects)
+        for position, reason in refused.items():
+            payload, received_at_us = self._origins[position]
+            self._seen[ledger.instrument.venue].forget(payload)
+            for at_us in (received_at_us, *copies.pop(payload, ())):
+                self.rejects.append(reject_of(ledger, self._trades[position], reason, at_us, payload))
+        count = len(self.rejects) - before
+        log.error(
+            "trades.rejected",
+            instrument=ledger.instrument.name,
+            trades=count,
+            reason=next(iter(refused.values())),
+        )
+        return count
+
+
+def _facts(trade: Trade) -> tuple[int, str, str, int, bool]:
+    return trade.trade_id, trade.price, trade.quantity, trade.traded_at_us, trade.is_buyer_maker
 
 
 def reject_of(ledger: Ledger, trade: Trade, reason: str, received_at_us: int, payload: bytes) -> RejectRow:
