@@ -16,6 +16,7 @@ from cryptolake.capture.websocket import LARGEST_FRAME_BYTES, Connection
 from cryptolake.clock import Clock
 from cryptolake.replay.venues.server import VenueServer
 from cryptolake.sources.records import Control
+from cryptolake.sources.venue import Rate
 from tests.capture.streams import places, tape
 
 LOOK_SECONDS = 0.01
@@ -262,6 +263,43 @@ def test_a_server_that_hangs_up_during_the_handshake_is_said_to():
     asyncio.run(check())
 
 
+def test_a_connection_that_was_begun_before_the_spool_was_full_is_not_kept():
+    """It would be read past the quota; once there is room, connections are made again."""
+    closed = 0
+
+    async def carry(reader, writer):
+        nonlocal closed
+        while data := await reader.read(65_536):
+            writer.write(data)
+        closed += 1
+        writer.close()
+
+    async def check(server):
+        host, port = server.websocket_url("binance")[0].removeprefix("ws://").split(":")
+        gate, asked = asyncio.Event(), asyncio.Event()
+
+        async def answer_late(reader, writer):
+            asked.set()
+            await gate.wait()
+            theirs, ours = await asyncio.open_connection(host, int(port))
+            await asyncio.gather(carry(reader, ours), carry(theirs, writer))
+
+        async with await asyncio.start_server(answer_late, "127.0.0.1", 0) as slow:
+            url = f"ws://127.0.0.1:{slow.sockets[0].getsockname()[1]}"
+            async with connected(server, websocket_urls=(url,)) as (held, _):
+                await asyncio.wait_for(asked.wait(), 10)
+                held.shut(True)
+                gate.set()
+                await until(lambda: closed >= 2, "closed")
+                assert {line.state for line in held.states()} == {"shut"}
+                held.shut(False)
+                await until(lambda: are_open(held), "open")
+            await until(lambda: closed == 8, "all closed, both ways")
+
+    with VenueServer.open(tape(10), waits_for=None) as server:
+        asyncio.run(check(server))
+
+
 @pytest.mark.parametrize("url", ["ws://host:99999", "ws://host:abc", "ws://a..b"])
 def test_an_address_that_cannot_be_is_tried_like_one_that_does_not_answer(url):
     """It ends neither the capture nor the twin at another host, and the line says what is wrong."""
@@ -281,9 +319,9 @@ def test_an_address_that_cannot_be_is_tried_like_one_that_does_not_answer(url):
 
 
 def test_connections_are_tried_no_faster_than_the_venue_allows():
-    """In no minute there are more tries than that, however often they fail."""
+    """In no span of its rate there are more tries than that, however often they fail."""
     now = [0.0]
-    allowance = Allowance(3, Clock(monotonic=lambda: now[0]))
+    allowance = Allowance(Rate(3, 60), Clock(monotonic=lambda: now[0]))
     assert [allowance.take() for _ in range(7)] == [0.0, 0.0, 0.0, 60.0, 60.0, 60.0, 120.0]
     now[0] = 150.0
     assert [allowance.take() for _ in range(3)] == [0.0, 0.0, 30.0]

@@ -22,9 +22,7 @@ from cryptolake.capture.line import Line, LineState
 from cryptolake.capture.watch import Quiet
 from cryptolake.clock import Clock
 from cryptolake.sources.records import Control
-from cryptolake.sources.venue import Places, Venue
-
-MINUTE_SECONDS = 60.0
+from cryptolake.sources.venue import Places, Rate, Venue
 
 log = structlog.get_logger(__name__)
 
@@ -42,17 +40,17 @@ class Reader(Protocol):
 
 
 class Allowance:
-    """Lets at most *per_minute* connections be tried in any minute."""
+    """Lets connections be tried no faster than the *rate*."""
 
-    def __init__(self, per_minute: int, clock: Clock) -> None:
-        self._clock = clock
-        self._taken = deque[float](maxlen=per_minute)
+    def __init__(self, rate: Rate, clock: Clock) -> None:
+        self._clock, self._seconds = clock, rate.seconds
+        self._taken = deque[float](maxlen=rate.count)
 
     def take(self) -> float:
         """Take the next try, and return the seconds until it may be made."""
         at = now = self._clock.monotonic()
         if len(self._taken) == self._taken.maxlen:
-            at = max(now, self._taken[0] + MINUTE_SECONDS)
+            at = max(now, self._taken[0] + self._seconds)
         self._taken.append(at)
         return at - now
 
@@ -83,7 +81,7 @@ class Connections:
     ) -> None:
         self.venue, self.places = venue, places
         self.clock, self.rng, self.stall_seconds = clock, rng, stall_seconds
-        self.allowance = Allowance(venue.capabilities.connections_per_minute, clock)
+        self.allowance = Allowance(venue.capabilities.connections, clock)
         self.may_connect = asyncio.Event()
         self.may_connect.set()
         self.is_paused = False

@@ -127,8 +127,8 @@ class Line:
             if self._failures:
                 longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(self._failures, 20))
                 await asyncio.sleep(owner.rng.uniform(0, longest))
-            await owner.may_connect.wait()
             await asyncio.sleep(owner.allowance.take())
+            await owner.may_connect.wait()
             try:
                 fresh = await self._try()
             except (OSError, WSError) as e:
@@ -142,7 +142,9 @@ class Line:
                 owner.expect(self._group)
             else:
                 self._refusals = 0
-                return fresh
+                if owner.may_connect.is_set():
+                    return fresh
+                fresh.close()  # there was room when it was begun
 
     async def _try(self) -> Connection:
         owner, symbols = self._owner, self._group.symbols

@@ -24,12 +24,20 @@ IdKind = Literal["contiguous", "sequential", "opaque"]
 
 
 @dataclass(frozen=True)
+class Rate:
+    """At most *count* in any *seconds*."""
+
+    count: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Capabilities:
     """
     What a venue promises, with the *evidence* for what its ids prove.
 
     *id_kind*: `contiguous` (every id exists), `sequential` (rising; a hole is a suspicion) or `opaque` (no proof).
-    Ages in seconds; *connections_per_minute* and *messages_per_second* (ours, control messages) are limits
+    Ages in seconds; *connections* (tries at one) and *messages_per_second* (ours, control messages) are limits
     of the venue, None where it names none.
     """
 
@@ -41,7 +49,7 @@ class Capabilities:
     tells_maker_side: bool
     """Whether the venue prints the maker's side (else the taker's)."""
     streams_per_connection: int
-    connections_per_minute: int
+    connections: Rate
     messages_per_second: float | None
     longest_connection_seconds: float | None = None
     klines_reach_minutes: int | None = None

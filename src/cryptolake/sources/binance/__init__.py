@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 
 from cryptolake.clock import Clock
 from cryptolake.sources.binance.feed import BinanceFeed
-from cryptolake.sources.venue import Capabilities, Places, TradeHistory, Venue
+from cryptolake.sources.venue import Capabilities, Places, Rate, TradeHistory, Venue
 
 CAPABILITIES = Capabilities(
     id_kind="contiguous",
@@ -21,7 +21,7 @@ CAPABILITIES = Capabilities(
     heals_by="id",
     tells_maker_side=True,
     streams_per_connection=200,  # 1024 are allowed; long URLs have failed without a word
-    connections_per_minute=60,  # 300 in 5 minutes
+    connections=Rate(60, 60),  # 300 in 5 minutes
     messages_per_second=5,
     longest_connection_seconds=24 * 3600,
 )

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 
 from cryptolake.clock import Clock
 from cryptolake.sources.coinbase.feed import CoinbaseFeed
-from cryptolake.sources.venue import Capabilities, Places, TradeHistory, Venue
+from cryptolake.sources.venue import Capabilities, Places, Rate, TradeHistory, Venue
 
 CAPABILITIES = Capabilities(
     id_kind="sequential",
@@ -19,7 +19,7 @@ CAPABILITIES = Capabilities(
     heals_by="id",
     tells_maker_side=True,
     streams_per_connection=100,  # Coinbase names no limit; a connection takes 100 messages a second
-    connections_per_minute=480,  # 8 a second
+    connections=Rate(8, 1),
     messages_per_second=100,
 )
 

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 
 from cryptolake.clock import Clock
 from cryptolake.sources.kraken.feed import KrakenFeed
-from cryptolake.sources.venue import Capabilities, Places, TradeHistory, Venue
+from cryptolake.sources.venue import Capabilities, Places, Rate, TradeHistory, Venue
 
 CAPABILITIES = Capabilities(
     id_kind="sequential",
@@ -19,7 +19,7 @@ CAPABILITIES = Capabilities(
     heals_by="time",
     tells_maker_side=False,
     streams_per_connection=100,  # Kraken names no limit
-    connections_per_minute=15,  # about 150 in 10 minutes
+    connections=Rate(15, 60),  # about 150 in 10 minutes
     messages_per_second=None,
     klines_reach_minutes=720,
 )

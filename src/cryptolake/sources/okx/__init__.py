@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 
 from cryptolake.clock import Clock
 from cryptolake.sources.okx.feed import OkxFeed
-from cryptolake.sources.venue import Capabilities, Places, TradeHistory, Venue
+from cryptolake.sources.venue import Capabilities, Places, Rate, TradeHistory, Venue
 
 CAPABILITIES = Capabilities(
     id_kind="sequential",
@@ -19,7 +19,7 @@ CAPABILITIES = Capabilities(
     heals_by="id",
     tells_maker_side=False,
     streams_per_connection=100,  # a subscription may be 64 KiB long; 480 subscriptions an hour
-    connections_per_minute=180,  # 3 a second
+    connections=Rate(3, 1),
     messages_per_second=None,
 )
 
