@@ -147,7 +147,7 @@ class Healer:
             return "healing"
         try:
             return self._next_hole(history, now)
-        except (StoppedError, OperatorError):
+        except StoppedError:
             raise
         except Exception:
             self._failures += 1

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
-from cryptolake.errors import UnknownSymbolError
+from cryptolake.errors import SourceDownError, SourceRefusedError, UnknownSymbolError
 from cryptolake.sources.records import Head, TradePage
 
 FromId = Callable[[int], TradePage]
@@ -70,15 +70,25 @@ def downwards(ask: BelowId, below_id: int, is_enough: IsEnough) -> Iterator[Trad
 
 
 def heads(ask: Callable[[str], TradePage], symbols: Iterable[str]) -> dict[str, Head]:
-    """Return the newest trade of each symbol that the venue knows; *ask* gives a page that has it."""
+    """
+    Return the newest trade of each symbol that the venue knows; *ask* gives a page that has it.
+
+    A symbol that it does not answer for keeps no other from being found; where there is none, that is raised.
+    """
     found: dict[str, Head] = {}
+    failure: Exception | None = None
     for symbol in symbols:
         try:
             trades = ask(symbol).trades
         except UnknownSymbolError:
             continue
+        except (SourceDownError, SourceRefusedError) as e:
+            failure = e
+            continue
         if trades:
             found[symbol] = Head(trades[-1].trade_id, trades[-1].traded_at_us)
+    if failure is not None and not found:
+        raise failure
     return found
 
 
