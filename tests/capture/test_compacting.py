@@ -50,6 +50,21 @@ def test_an_hour_is_compacted_once_it_has_been_over_for_a_while(lake, table):
     assert held(lake, f"select trade_id from {table} order by 1") == [(n,) for n in range(6)]
 
 
+def test_hours_are_made_one_file_at_a_time(lake, table):
+    """Whoever lands or refreshes goes on in between: each hour of the two days is a file of its own."""
+    for n in range(6, 11):
+        lake.append(table, trades(n, table=table, at=NOON - 24 * HOUR + n * MINUTE))
+    compaction = HourlyCompaction(lake, table)
+    assert [compaction.when_due(NOON + 2 * HOUR) for _ in range(4)] == [5, 5, 0, 0]
+    assert len(files_of(lake, table)) == 3
+
+
+def test_a_trade_of_the_future_ends_no_hour(lake, table):
+    """A venue may print any time; the hour that is still written to is that of the clock."""
+    compaction = HourlyCompaction(lake, table)
+    assert compaction._due(lake.clock.wall() + 1000 * HOUR) <= lake.clock.wall()
+
+
 def test_a_catalog_that_is_locked_puts_it_off(lake, table, tmp_path):
     """It is no failure of whoever lands or refreshes, and is done once the lock is gone."""
     compaction = HourlyCompaction(lake, table)

@@ -1,7 +1,8 @@
-"""Make one of the many small files of each hour, once the hour is over."""
+"""Make one of the many small files of each hour, once the hour is over, a file at a time."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -19,27 +20,42 @@ log = structlog.get_logger(__name__)
 
 
 class HourlyCompaction:
-    """Compacts *table* once an hour of trade time. One thread only."""
+    """
+    Compacts *table* once an hour of trade time, a little at each call, so that whoever calls goes on with its work.
+
+    One thread only.
+    """
 
     def __init__(self, lake: Lake, table: str) -> None:
         self._lake, self._table = lake, table
         self._done: datetime | None = None
+        self._begun: tuple[datetime, Iterator[int]] | None = None
 
     def when_due(self, newest: datetime | None) -> int:
         """
-        Compact the hours that are over now that a trade was made at *newest*; return how many files that were.
+        Make the next file of the hours that are over now that a trade was made at *newest*; return of how many.
 
-        Where the lake cannot be written that is logged, and tried again at the next call.
+        Where the lake cannot be written that is logged, and begun anew at the next call.
         """
-        if newest is None:
+        if self._begun is None and (hour := self._due(newest)) is not None:
+            self._begun = hour, self._lake.compacting(self._table, before=hour)
+        if self._begun is None:
             return 0
-        hour = (newest - COMPACTED_AFTER).replace(minute=0, second=0, microsecond=0)
-        if self._done is not None and hour <= self._done:
-            return 0
+        hour, work = self._begun
         try:
-            files = self._lake.compact(self._table, before=hour)
+            files = next(work, None)
         except (CommitConflictError, LakeError) as e:
+            self._begun = None
             log.warning("compaction.postponed", table=self._table, reason=str(e))
             return 0
-        self._done = hour
-        return files
+        if files is None:
+            self._begun, self._done = None, hour
+        return files or 0
+
+    def _due(self, newest: datetime | None) -> datetime | None:
+        """Return the end of the hours to compact, None where there are no new ones. A trade of the future ends no hour."""
+        if newest is None:
+            return None
+        over = min(newest, self._lake.clock.wall()) - COMPACTED_AFTER
+        hour = over.replace(minute=0, second=0, microsecond=0)
+        return hour if self._done is None or hour > self._done else None

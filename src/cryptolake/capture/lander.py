@@ -66,6 +66,8 @@ class Lander:
             started = self._clock.monotonic()
             if started >= due_at:
                 is_behind = self._land()
+                if not is_behind and not self._failures:
+                    self._landing.compact_when_due()
                 due_at = started if is_behind else started + self._pause()
             self._look()
             self._stop.wait(min(LOOK_SECONDS, max(0.0, due_at - self._clock.monotonic())))
@@ -110,8 +112,6 @@ class Lander:
                 committed_at=self._clock.now(),
                 commit_seconds=self._clock.monotonic() - started,
             )
-        if not landed.behind:
-            self._landing.compact_when_due()
         return landed.behind
 
     def _pause(self) -> float:

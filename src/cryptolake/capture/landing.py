@@ -118,7 +118,7 @@ class Landing:
         return done
 
     def compact_when_due(self) -> int:
-        """Make one of the many files of hours that are over, once an hour; return how many files that were."""
+        """Make the next file of hours that are over, of the many that each has; return of how many."""
         return self._compaction.when_due(self.newest)
 
     def _land(self, part: Part, blocks: list[tuple[int, Block]], upto: int) -> int:

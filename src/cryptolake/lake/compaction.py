@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -26,22 +26,20 @@ ROWS_PER_FILE = 1_000_000
 log = structlog.get_logger(__name__)
 
 
-def compact(
+def compacting(
     lake: Lake, name: str, *, before: datetime | None = None, rows_per_file: int = ROWS_PER_FILE
-) -> int:
+) -> Iterator[int]:
     """
-    Rewrite the small files of crowded partitions of the table *name*; return how many there were.
+    Rewrite the small files of crowded partitions of the table *name*, a file at a time; yield of how many each was made.
 
     A partition is crowded with at least 4 files under 32 MiB that have fewer than half of *rows_per_file* rows; of a
     table partitioned by a time only those count whose newest time is *before* a moment. They are taken in the order of their rows, about *rows_per_file* rows
     at once, which bounds the memory, and make one file each, sorted as the contract says.
     """
-    rewritten = 0
     for bin_ in _bins(lake.table(name), before, rows_per_file):
-        rewritten += _rewrite(lake, name, frozenset(task.file.file_path for task in bin_))
-    if rewritten:
+        rewritten = _rewrite(lake, name, frozenset(task.file.file_path for task in bin_))
         log.info("table.compacted", table=name, files=rewritten)
-    return rewritten
+        yield rewritten
 
 
 def count_crowded(table: Table) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
@@ -20,7 +20,7 @@ from cryptolake.contracts.schemas import iceberg_schema, partition_spec, sort_or
 from cryptolake.errors import CommitConflictError, ContractError, LakeError
 from cryptolake.lake.catalog import newest_metadata, open_catalog
 from cryptolake.lake.commit import CREATED_WITH, Committed, Position, commit_rows, next_loaded_at
-from cryptolake.lake.compaction import ROWS_PER_FILE, compact
+from cryptolake.lake.compaction import ROWS_PER_FILE, compacting
 from cryptolake.lake.conform import conformed, order_by, stamped
 from cryptolake.lake.encoding import encoding_properties
 from cryptolake.lake.evolve import VERSION, differences, evolve
@@ -314,8 +314,14 @@ class Lake:
         Only files whose newest time, in the partitioned column, is *before* a moment count. No more than about
         *rows_per_file* rows are in memory at once, and in one file.
         """
+        return sum(self.compacting(name, before=before, rows_per_file=rows_per_file))
+
+    def compacting(
+        self, name: str, *, before: datetime | None = None, rows_per_file: int = ROWS_PER_FILE
+    ) -> Iterator[int]:
+        """Do what `compact` does, one file at a time; yield of how many each was made."""
         with explained(self.place, name):
-            return compact(self, name, before=before, rows_per_file=rows_per_file)
+            yield from compacting(self, name, before=before, rows_per_file=rows_per_file)
 
     def maintain(self, *, orphans_older_than_seconds: float, dry_run: bool) -> list[Maintained]:
         """Compact, expire and clean every table; see `maintenance.maintain`."""

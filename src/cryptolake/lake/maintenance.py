@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from cryptolake.lake.commit import _Transaction, expire
-from cryptolake.lake.compaction import compact, count_crowded
+from cryptolake.lake.compaction import count_crowded
 from cryptolake.lake.scan import local_path
 
 if TYPE_CHECKING:
@@ -39,13 +39,13 @@ def maintain(lake: Lake, name: str, *, orphans_older_than_seconds: float, dry_ru
     Maintain the table *name*.
 
     * Snapshots past the retention of the contract expire, its age counted back from the newest snapshot.
-    * Small files of crowded partitions are compacted; see `compaction.compact`.
+    * Small files of crowded partitions are compacted; see `compaction.compacting`.
     * Files under the table's location that no kept snapshot names, and that are older than
       *orphans_older_than_seconds*, are removed. The age protects writers that have not committed yet; readers are protected
       by the retention of the snapshots that they read.
     """
     snapshots = _expire(lake, name, dry_run=dry_run)
-    files = count_crowded(lake.table(name)) if dry_run else compact(lake, name)
+    files = count_crowded(lake.table(name)) if dry_run else lake.compact(name)
     orphans = list(
         _orphans(lake.table(name), lake.clock.wall() - timedelta(seconds=orphans_older_than_seconds))
     )
