@@ -105,15 +105,15 @@ def instruments_of(settings: Settings, *names: str) -> tuple[Instrument, ...]:
     Return the instruments that *names* say (`venue:SYMBOL`), or those of the settings, as they are stored.
 
     Raises:
-        ConfigError: a venue is unknown, or an alias does not fit.
+        ConfigError: a venue is unknown, or an alias does not fit. One that is of none of *names* does not matter.
     """
     from cryptolake.capture.instruments import parse_instruments
     from cryptolake.sources.registry import VENUES
 
-    wanted = names or settings.capture.instruments
-    elsewhere = set(settings.capture.instruments) - set(wanted)
-    aliases = {name: alias for name, alias in settings.capture.aliases.items() if name not in elsewhere}
-    return parse_instruments(wanted, aliases, VENUES)
+    if not names:
+        return parse_instruments(settings.capture.instruments, settings.capture.aliases, VENUES)
+    aliases = {name: alias for name, alias in settings.capture.aliases.items() if name in names}
+    return parse_instruments(names, aliases, VENUES)
 
 
 def warn_of_undeclared(instruments: Sequence[Instrument]) -> None:
@@ -208,12 +208,17 @@ def fill(
     )
 
 
-def refresher(settings: Settings, clock: Clock, lake: Lake) -> Callable[[], object]:
-    """Return what brings the tables of trades and bars up to date."""
-    from cryptolake.transform.run import REFRESHED
+def refresher(settings: Settings, clock: Clock, lake: Lake) -> Callable[[Event], None]:
+    """Return what brings the tables of trades and bars up to date, or as far as it comes until it is stopped."""
+    from cryptolake.transform.run import REFRESHED, has_trades
 
     transformer = open_transform(settings)
-    return lambda: transformer.run(lake, now=clock.now(), select=REFRESHED)
+
+    def refresh(stop: Event) -> None:
+        if has_trades(lake):
+            transformer.run(lake, now=clock.now(), select=REFRESHED, stop=stop)
+
+    return refresh
 
 
 def refresh_coverage(settings: Settings, clock: Clock, lake: Lake) -> None:

@@ -183,6 +183,15 @@ def test_a_stream_on_a_terminal_says_that_it_stops(shell, venues):
     assert "800 trades landed in" in last
 
 
+def test_an_alias_of_an_instrument_that_is_left_out_does_not_matter(shell):
+    """The settings have it for all; `--instruments` chooses some for once. In the settings themselves it is a slip."""
+    relisted = {"CRYPTOLAKE_CAPTURE__ALIASES": "binance:LUNAUSDT=LUNAUSDT#2"}
+    said = shell("stream", "--for", "0s", "--instruments", BTC, env=relisted)
+    assert said.status == 0, said.err
+    refused = shell("stream", "--for", "0s", env=relisted)
+    assert (refused.status, "'binance:LUNAUSDT', which is not captured" in refused.err) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -71,7 +71,7 @@ def stream(
 
     clock, settings = Clock(), settings_from(home, instruments=instruments)
     seconds = age(for_).total_seconds() if for_ else None
-    wanted = instruments_of(settings)
+    wanted = instruments_of(settings, *(settings.capture.instruments if instruments else ()))
     with ExitStack() as stack:
         stop = stack.enter_context(stopping())
         Thread(target=live.stopped, args=(stop, json), name="stopping", daemon=True).start()
