@@ -14,6 +14,7 @@ CryptoLakeError
 │   ├── SourceDownError
 │   ├── CommitConflictError
 │   ├── StaleWriterError                   another writer of the same stream went on
+│   ├── TransformBusyError                 another process transforms for the same home
 │   └── NotPublishedError                  the archive does not have this file, or not yet
 └── BadRecordError         quarantine      one record is wrong, the run goes on
 
@@ -77,6 +78,10 @@ class CommitConflictError(TransientError):
 
 class StaleWriterError(TransientError):
     """Another writer of the same stream went on; read the position again."""
+
+
+class TransformBusyError(TransientError):
+    """Another process transforms for the same home, and there is no time to wait for it."""
 
 
 class NotPublishedError(TransientError):

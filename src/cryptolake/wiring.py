@@ -15,6 +15,8 @@ from cryptolake.contracts import load_contracts
 from cryptolake.errors import LakeError
 
 if TYPE_CHECKING:
+    from threading import Event
+
     from cryptolake.capture.backfill import Backfilled, Progress
     from cryptolake.capture.instruments import Instrument
     from cryptolake.capture.metrics import Metrics

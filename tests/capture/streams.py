@@ -71,7 +71,7 @@ class Streaming:
         server: VenueServer,
         options: CaptureOptions = QUICK,
         *,
-        refresh: Callable[[], object] | None = None,
+        refresh: Callable[[threading.Event], object] | None = None,
         seconds: float | None = None,
         venues: Mapping[str, tuple[Venue, Places]] | None = None,
         clock: Clock | None = None,

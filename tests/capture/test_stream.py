@@ -6,6 +6,7 @@ import sqlite3
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from threading import Event
 
 import pytest
 
@@ -222,7 +223,7 @@ def test_a_refresh_follows_what_lands_and_may_fail(tmp_path):
     """Bars are brought up to date after trades have landed and at the end; an error of theirs stops no trade."""
     seen = []
 
-    def refresh():
+    def refresh(_: Event):
         seen.append(len(landed_ids(tmp_path)))
         raise ZeroDivisionError("a model is broken")
 
@@ -234,6 +235,18 @@ def test_a_refresh_follows_what_lands_and_may_fail(tmp_path):
     assert seen[-1] == 600
     assert streaming.last is not None
     assert streaming.last.refresh_problem == "a model is broken"
+
+
+def test_what_an_earlier_capture_landed_is_refreshed_also_where_nothing_new_comes(tmp_path):
+    """It may have been killed before its bars were made."""
+    asked = []
+    with (
+        VenueServer.open(tape(10), waits_for=None) as server,
+        Streaming(tmp_path, server, refresh=asked.append),
+    ):
+        pass
+    assert len(asked) > 0
+    assert all(stop.is_set() for stop in asked)
 
 
 def test_a_venue_that_cannot_be_reached_is_tried_again_and_shown(tmp_path):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 
 from cryptolake.clock import Clock
 from cryptolake.contracts import load_contracts
-from cryptolake.errors import ContractError, OperatorError
+from cryptolake.errors import ContractError, OperatorError, TransformBusyError
 from cryptolake.lake import Lake
 from cryptolake.lake.catalog import local_catalog
 from cryptolake.transform.run import PROJECT, ModelRun, Transform
@@ -153,6 +154,23 @@ def test_a_second_process_waits_for_the_first(tmp_path: Path, market: Market):
     waiting.join()
 
     assert {r.status for r in runs} == {"success"}
+
+
+def test_a_run_that_is_to_stop_waits_for_no_other(tmp_path: Path, market: Market):
+    """It says who has the home; and one that waits already is woken."""
+    transform, stop = Transform(tmp_path / "dbt"), Event()
+    (tmp_path / "dbt").mkdir()
+    holder = [sys.executable, "-c", HOLD_THE_LOCK, str(tmp_path / "dbt" / "lock")]
+    with (
+        subprocess.Popen(holder, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other,
+        ThreadPoolExecutor() as pool,
+    ):
+        assert other.stdout.readline() == b"held\n"
+        waiting = pool.submit(transform.run, market.lake, now=NOW, stop=stop)
+        stop.set()
+        with pytest.raises(TransformBusyError, match="another process transforms"):
+            waiting.result(timeout=20)
+        other.kill()
 
 
 def test_dbt_by_hand_says_what_to_run(transform: Transform):

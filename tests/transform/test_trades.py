@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -138,6 +139,25 @@ def test_more_new_trades_than_fit_are_taken_in_turns(tmp_path: Path, transform: 
         assert done["trades"].rows_added == 12
         assert len(market.lake.table("silver.trades").snapshots()) == 2
         assert market.rows("select count(*), sum(trade_count) from silver.bars_1m") == [(7, 12)]
+
+
+def test_a_run_that_is_to_stop_takes_one_turn_and_leaves_the_rest_to_the_next(
+    tmp_path: Path, transform: Transform
+):
+    """A capture that ends does not wait for hours of a backfill; nothing is skipped by that."""
+    in_turns = Transform(transform._target_path, trades_at_once=5)
+    stop = Event()
+    stop.set()
+    with Lake.open(local_catalog(tmp_path), load_contracts(), Clock.fixed(NOW)) as lake:
+        market = Market.open(lake, in_turns)
+        for first in range(1, 13, 2):
+            market.trades(*BTC, {first: 30.0 * first, first + 1: 30.0 * first + 30})
+        in_turns.run(lake, now=NOW, select=REFRESHED, stop=stop)
+        assert 0 < market.rows("select count(*) from silver.trades")[0][0] < 12
+
+        market.runs(select=REFRESHED)
+
+        assert market.rows("select sum(trade_count) from silver.bars_1m") == [(12,)]
 
 
 def test_a_full_refresh_in_turns_equals_one_at_once(tmp_path: Path, transform: Transform):

@@ -19,14 +19,14 @@ log = structlog.get_logger(__name__)
 
 class Refresher:
     """
-    Calls *refresh*, then *compact*, every *seconds* if anything has landed since, until *stop* is set.
+    Calls *refresh* with *stop*, then *compact*, every *seconds* if anything has landed since, until that is set.
 
     What it raises is logged, and stands in *problem* until it works again; trades land all the same.
     """
 
     def __init__(
         self,
-        refresh: Callable[[], object] | None,
+        refresh: Callable[[Event], object] | None,
         compact: Callable[[], object],
         lander: Lander,
         seconds: float,
@@ -36,7 +36,7 @@ class Refresher:
         self.problem = ""
         self._refresh, self._compact, self._lander, self._seconds = refresh, compact, lander, seconds
         self._clock, self._stop = clock, stop
-        self._seen = 0
+        self._seen = -1  # what an earlier capture landed may not be in the bars yet
 
     def run(self) -> None:
         """Refresh until stopped; without anything to refresh, end at once."""
@@ -53,7 +53,7 @@ class Refresher:
             return
         started = self._clock.monotonic()
         try:
-            self._refresh()
+            self._refresh(self._stop)
         except Exception as e:
             problem = str(e) or type(e).__name__
             if problem != self.problem:

@@ -70,7 +70,7 @@ class Capture:
         *,
         clock: Clock,
         run_id: str,
-        refresh: Callable[[], object] | None,
+        refresh: Callable[[Event], object] | None,
         on_snapshot: Callable[[Snapshot], None],
     ) -> None:
         self._books, self._options, self._clock, self._on_snapshot = books, options, clock, on_snapshot
@@ -121,7 +121,7 @@ class Capture:
         clock: Clock,
         *,
         run_id: str,
-        refresh: Callable[[], object] | None = None,
+        refresh: Callable[[Event], object] | None = None,
         on_snapshot: Callable[[Snapshot], None] = lambda _: None,
     ) -> Self:
         """
@@ -135,7 +135,8 @@ class Capture:
             folder: what the capture keeps between runs; one capture at a time.
             clock: the time, and waiting.
             run_id: stands in every row.
-            refresh: brings bars up to date; called in a thread of its own when trades have landed.
+            refresh: brings bars up to date; called in a thread of its own when trades have landed, with an event
+                that is set when the capture ends: it should not take long from then on.
             on_snapshot: told once a second, in a thread of its own, where the capture stands.
 
         Raises:

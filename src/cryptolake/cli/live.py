@@ -114,6 +114,8 @@ def summary(last: Snapshot, *, as_json: bool) -> None:
         note(f"nothing was received of {', '.join(silent)}")
     for line in _unreadable(last):
         note(line)
+    if last.refresh_problem:
+        note(f"bars are not brought up to date: {last.refresh_problem}")
     if last.landing.spool_blocks:
         waits = counted(last.landing.spool_trades, "trade")
         note(

@@ -10,13 +10,13 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Lock, Thread
-from typing import TYPE_CHECKING, Any, cast
+from threading import Event, Lock, Thread
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import structlog
 from msgspec import to_builtins
 
-from cryptolake.errors import CommitConflictError, OperatorError
+from cryptolake.errors import CommitConflictError, OperatorError, TransformBusyError
 from cryptolake.lake.faults import disk_is_full
 from cryptolake.transform.instruments import declared_instruments
 
@@ -44,6 +44,8 @@ REFRESHED = ("trades", "held_ids", "trade_gaps", "held_ranges", "bars_1m", "fact
 COVERAGE = (*REFRESHED, "coverage_daily")
 """The models that say what is held and what is missing."""
 NOTHING_SELECTED = "does not match any enabled nodes"
+
+LOOK_SECONDS = 0.1
 
 log = structlog.get_logger(__name__)
 
@@ -102,6 +104,7 @@ class Transform:
         select: Sequence[str] | None = None,
         full_refresh: bool = False,
         tests: bool = False,
+        stop: Event | None = None,
     ) -> list[ModelRun]:
         """
         Bring silver and gold of *lake* up to its bronze; return what each model did, as they ended.
@@ -113,8 +116,10 @@ class Transform:
                 trade, the models of trades are left out.
             full_refresh: build from all of bronze, not only from what is new.
             tests: also run the project's data tests, each after its model.
+            stop: once it is set, what is being done is finished, and the rest is left to the next run.
 
         Raises:
+            TransformBusyError: another process transforms, and *stop* is set.
             OperatorError: a model failed, a test did not hold, or there is no model of a selected name.
         """
         command = ["build", "--exclude-resource-type", "unit_test"] if tests else ["run"]
@@ -126,7 +131,8 @@ class Transform:
         done: dict[str, ModelRun] = {}
         while has_more:
             full = full_refresh and not done
-            runs, has_more = self._on(lake, arguments, now, without=without, full=full)
+            runs, has_more = self._on(lake, arguments, now, without=without, full=full, stop=stop)
+            has_more = has_more and not (stop and stop.is_set())
             done |= {r.name: done[r.name].followed_by(r) if r.name in done else r for r in runs}
         return list(done.values())
 
@@ -138,13 +144,14 @@ class Transform:
         *,
         without: str | None = None,
         full: bool = False,
+        stop: Event | None = None,
     ) -> tuple[list[ModelRun], bool]:
         """
         Run dbt with *arguments* on the tables of all models, or of those *without* a tag and their inputs.
 
         Return what became of its nodes, and whether there are new trades beyond those that one run takes.
         """
-        manifest = self._parsed()
+        manifest = self._parsed(stop)
         sources = sorted(f"{s.schema}.{s.name}" for s in manifest.sources.values())
         if not any(lake.exists(name) for name in sources):
             return [], False
@@ -152,7 +159,11 @@ class Transform:
         inputs = _inputs(manifest, without)
         tables = sorted({*inputs, *(name for of_model in inputs.values() for name in of_model)})
         for tries_left in reversed(range(TRIES)):
-            with _dbt_is_running, self._alone(), self._serving(lake, tables, inputs, full=full) as session:
+            with (
+                _dbt_is_running,
+                self._alone(stop),
+                self._serving(lake, tables, inputs, full=full) as session,
+            ):
                 variables = {
                     "now": now.astimezone(UTC).isoformat(sep=" "),
                     **session.variables,
@@ -187,12 +198,12 @@ class Transform:
 
     def _preload(self) -> None:
         with suppress(Exception):  # the run comes upon what went wrong again, and says so
-            self._parsed(wait=False)
+            self._parsed(_no_time_to_wait())
 
-    def _parsed(self, *, wait: bool = True) -> Manifest:
+    def _parsed(self, stop: Event | None = None) -> Manifest:
         with self._parsing:
             if self._manifest is None:
-                with _dbt_is_running, self._alone(wait=wait):
+                with _dbt_is_running, self._alone(stop):
                     success, result, error = self._invoke(["parse"], None)
                 if not success:
                     raise OperatorError(f"the dbt project cannot be parsed: {error}") from error
@@ -211,9 +222,9 @@ class Transform:
         return done.success, done.result, done.exception
 
     @contextmanager
-    def _alone(self, *, wait: bool = True) -> Iterator[None]:
+    def _alone(self, stop: Event | None) -> Iterator[None]:
         """
-        Wait for other processes that transform for the same home.
+        Wait for other processes that transform for the same home, until *stop* is set.
 
         They share what dbt leaves there; and a model whose inputs are older than another process's
         must not commit after it. The lock goes when its process does, however that ends.
@@ -223,11 +234,29 @@ class Transform:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                if not wait:
-                    raise
                 log.info("transform.waiting", reason="another process transforms", lock=lock.name)
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                _lock(lock, stop)
             yield
+
+
+def _lock(lock: IO[str], stop: Event | None) -> None:
+    """Wait for *lock*; where *stop* is set first, raise `TransformBusyError`."""
+    if stop is None:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return
+    while not stop.wait(LOOK_SECONDS):
+        with suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+    raise TransformBusyError(
+        f"another process transforms ({lock.name}): what it does not see yet follows with the next `cryptolake transform`"
+    )
+
+
+def _no_time_to_wait() -> Event:
+    stop = Event()
+    stop.set()
+    return stop
 
 
 @contextmanager
