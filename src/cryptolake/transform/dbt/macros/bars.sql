@@ -58,6 +58,19 @@
     ) as r on r.venue = b.venue and r.symbol = b.symbol and r.id = b.first_trade_id
 {% endmacro %}
 
+{# The bars of this run: those of the CTE `judged` that are new or have become complete; after them, where there were some
+   before, those of `gone`, marked to be removed. *stamp* is the column that says when a row was made. #}
+{% macro changed_bars(key, stamp) -%}
+{% set columns = key + bar_figures() + ['is_complete'] -%}
+select {{ columns | join(', ') }}{% if is_incremental() %}, false as is_gone{% endif %}, {{ run_time() }} as {{ stamp }}
+    from judged
+    where is_new = 1 or is_complete
+{%- if is_incremental() %}
+    union all
+    select {{ columns | join(', ') }}, true as is_gone, {{ run_time() }} as {{ stamp }} from gone
+{%- endif %}
+{%- endmacro %}
+
 {# The declared instruments as rows. #}
 {% macro declared_instruments() %}
     select

@@ -82,32 +82,7 @@ gone as (
 {% endif %}
 
 final as (
-    select
-        venue,
-        symbol,
-        interval,
-        bar_start_at,
-        {{ figures | join(', ') }},
-        is_complete,
-        {% if is_incremental() %}
-        false as is_gone,
-        {% endif %}
-        {{ run_time() }} as _loaded_at
-    from judged
-    where is_new = 1 or is_complete
-    {% if is_incremental() %}
-    union all
-    select
-        venue,
-        symbol,
-        interval,
-        bar_start_at,
-        {{ figures | join(', ') }},
-        is_complete,
-        true as is_gone,
-        {{ run_time() }} as _loaded_at
-    from gone
-    {% endif %}
+    {{ changed_bars(['venue', 'symbol', 'interval', 'bar_start_at'], '_loaded_at') }}
 )
 
 select * from final

@@ -92,30 +92,7 @@ gone as (
 {% endif %}
 
 final as (
-    select
-        venue,
-        symbol,
-        bar_start_at,
-        {{ figures | join(', ') }},
-        is_complete,
-        {% if is_incremental() %}
-        false as is_gone,
-        {% endif %}
-        {{ run_time() }} as _processed_at
-    from judged
-    where is_new = 1 or is_complete
-    {% if is_incremental() %}
-    union all
-    select
-        venue,
-        symbol,
-        bar_start_at,
-        {{ figures | join(', ') }},
-        is_complete,
-        true as is_gone,
-        {{ run_time() }} as _processed_at
-    from gone
-    {% endif %}
+    {{ changed_bars(['venue', 'symbol', 'bar_start_at'], '_processed_at') }}
 )
 
 select * from final
