@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,7 +18,7 @@ from cryptolake.lake import Lake
 from cryptolake.lake.catalog import local_catalog
 from cryptolake.replay.venues.generated import generate
 from cryptolake.replay.venues.server import VenueServer
-from cryptolake.replay.venues.tape import Tape
+from cryptolake.replay.venues.tape import Tape, track
 from cryptolake.sources.registry import VENUES
 from cryptolake.sources.venue import Places, Venue
 
@@ -31,6 +32,23 @@ QUICK = CaptureOptions(
 def tape(trades: int = 2_000, seed: int = 1, **shape: Any) -> Tape:
     """Return made-up trades of one Binance symbol, unless *shape* has other `instruments`."""
     return generate(trades, seed=seed, **{"instruments": {"binance": ["BTCUSDT"]}, **shape})
+
+
+def written(moments: Sequence[datetime], *, unreadable: Collection[int] = ()) -> Tape:
+    """Return trades of BTCUSDT with the ids 1, 2, …, made at *moments*; the prices of those *unreadable* are no prices."""
+    ids = range(1, len(moments) + 1)
+    times_us = [round(moment.timestamp() * 1e6) for moment in moments]
+    prices = ["0" if i in unreadable else "60000.5" for i in ids]
+    columns = (
+        ids,
+        prices,
+        ["1"] * len(ids),
+        [True] * len(ids),
+        times_us,
+        times_us,
+        [us * 1000 for us in times_us],
+    )
+    return Tape("written", [track("binance", "BTCUSDT", columns)], is_generated=True)
 
 
 def places(server: VenueServer) -> Mapping[str, tuple[Venue, Places]]:

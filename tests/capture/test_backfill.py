@@ -13,7 +13,17 @@ from cryptolake.errors import ConfigError, SourceDownError, SourceRefusedError, 
 from cryptolake.replay import faults
 from cryptolake.replay.venues.binance_archive import ArchiveStyle
 from cryptolake.replay.venues.server import VenueServer
-from tests.capture.streams import BTC, gap_events, landed_ids, open_ids, open_lake, places, rows, tape
+from tests.capture.streams import (
+    BTC,
+    gap_events,
+    landed_ids,
+    open_ids,
+    open_lake,
+    places,
+    rows,
+    tape,
+    written,
+)
 
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
 DAYS = [date(2026, 1, 15) + timedelta(days=n) for n in range(6)]
@@ -28,6 +38,24 @@ def history(trades=4_000, *, days=5, **options):
     for venue in made.venues:
         server.publish(trades, venue)
     return server
+
+
+def traded(*days, unreadable=()):
+    """Serve two trades of each of *days*, counted from the first, with the ids 1, 2, …, all of them published."""
+    moments = [NOON + timedelta(days=n, hours=hour) for n in days for hour in (0, 1)]
+    server = VenueServer.open(written(moments, unreadable=unreadable), waits_for=None)
+    server.publish(len(moments))
+    return server
+
+
+def filled_twice(home, server, first, last) -> tuple[Backfilled, Backfilled]:
+    """Backfill days *first* to *last*, counted from the first, two times; the second one asks for no more than the newest trade."""
+    days = DAYS[0] + timedelta(days=first), DAYS[0] + timedelta(days=last)
+    once, asked = fill(home, server, *days), len(server.requests)
+    again = fill(home, server, *days)
+    paths = [r.path for r in server.requests[asked:]]
+    assert paths == ["/api/v3/ticker/24hr", "/api/v3/historicalTrades"]
+    return once, again
 
 
 def fill(home, server, first, last, instrument=BTC, **options) -> Backfilled:
@@ -166,6 +194,59 @@ def test_a_day_whose_neighbour_nobody_has_is_not_complete(tmp_path):
     with history() as server:
         done = fill(tmp_path, server, DAYS[0], DAYS[1])
     assert (done.missing_ids, done.incomplete, done.without) == (0, [DAYS[0]], [])
+
+
+def test_a_day_without_trades_between_neighbours_is_complete(tmp_path):
+    """Nobody has anything of it, as there is nothing: that is known, and is not asked for again."""
+    with traded(0, 1, 3, 4) as server:
+        once, again = filled_twice(tmp_path, server, 1, 3)
+    assert (once.incomplete, once.without) == (again.incomplete, again.without) == ([], [])
+    assert (once.trades_added, once.skipped, again.skipped) == (6, 0, 3)
+
+
+def test_a_day_without_trades_is_complete_also_where_its_neighbours_were_held_before(tmp_path):
+    """Its own answers bring nothing that is new, and what is held proves that there is nothing to be had."""
+    with traded(0, 1, 3, 4) as server:
+        fill(tmp_path, server, DAYS[0], DAYS[1])
+        fill(tmp_path, server, DAYS[3], DAYS[3])
+        once, _ = filled_twice(tmp_path, server, 2, 2)
+    assert (once.skipped, once.incomplete, once.without) == (1, [], [])
+
+
+def test_a_day_with_a_record_that_cannot_be_read_is_not_complete_and_not_asked_for_again(tmp_path):
+    """The id is closed as rejected, and every run says that the day is not complete."""
+    with traded(0, 1, 2, 3, unreadable={4}) as server:
+        once, again = filled_twice(tmp_path, server, 1, 2)
+    assert (once.rejected > 0, once.skipped) == (True, 0)
+    assert (again.rejected, again.skipped) == (0, 2)
+    assert (
+        once.incomplete == again.incomplete == [DAYS[1], DAYS[2]]
+    )  # the last of the one is beside the other
+    assert once.without == again.without == []
+
+
+def test_a_day_of_which_no_record_can_be_read_is_not_complete(tmp_path):
+    """Something was traded on it, so it is not a day that nobody has anything of."""
+    with traded(0, 1, 2, unreadable={3, 4}) as server:
+        once, again = filled_twice(tmp_path, server, 1, 1)
+    assert (once.rejected > 0, again.rejected) == (True, 0)
+    assert (once.incomplete, once.without) == (again.incomplete, again.without) == ([DAYS[1]], [])
+
+
+def test_a_record_that_cannot_be_read_is_told_of_the_current_day_too(tmp_path):
+    """That day is asked for again as it is not over, and will not be complete when it is."""
+    with traded(0, 1, 2, unreadable={5}) as server:
+        once, again = (fill(tmp_path, server, DAYS[2], DAYS[2]) for _ in range(2))
+    assert (once.rejected > 0, again.rejected) == (True, 0)
+    assert (once.incomplete, once.open_day) == (again.incomplete, again.open_day) == ([DAYS[2]], DAYS[2])
+
+
+def test_a_day_is_complete_however_far_its_neighbours_are(tmp_path):
+    """Where an instrument is traded every tenth day, the trades before and after a day are its neighbours all the same."""
+    with traded(0, 10, 20, 30) as server:
+        once, again = filled_twice(tmp_path, server, 5, 25)
+    assert (once.incomplete, once.without) == (again.incomplete, again.without) == ([], [])
+    assert (once.trades_added, again.skipped) == (6, 21)
 
 
 def test_what_nobody_can_give_is_an_open_gap(tmp_path):

@@ -15,6 +15,7 @@ from cryptolake.replay import faults
 from cryptolake.replay.answers import Request
 from cryptolake.replay.venues.generated import generate
 from cryptolake.replay.venues.server import VenueServer
+from tests.capture.streams import written
 from tests.cli.commands import Shell
 from tests.cli.test_stopping import STOPPED, on_a_terminal, shown_on
 
@@ -152,6 +153,26 @@ def test_a_venue_that_does_not_answer_is_an_error_of_the_check(filled_shell):
     said = filled_shell("check", "--with-venue", "--layer", "silver", "--json", env=nobody)
     [result] = [r for r in said.json if r["check_name"] == "bars_equal_venue_klines"]
     assert (said.status, result["status"]) == (1, "error"), result
+
+
+@pytest.mark.parametrize(
+    ("unreadable", "status", "incomplete"), [((), 0, []), ((4,), 1, ["2024-08-03", "2024-08-04"])]
+)
+def test_a_backfill_and_coverage_agree_on_every_run(tmp_path, capfd, unreadable, status, incomplete):
+    """A quiet day is complete, and one with a record that cannot be read is not; neither is asked for again."""
+    moments = [BEGINS + timedelta(days=n, hours=hour) for n in (0, 2, 3, 4) for hour in (1, 2)]
+    with VenueServer.open(written(moments, unreadable=unreadable)) as venues:
+        venues.publish(len(moments))
+        shell = Shell(tmp_path / "home", None, capfd, venues)
+        once, again = (backfill(shell, 2, 4, "--json") for _ in range(2))
+        said = backfill(shell, 2, 4)
+        covered = coverage(shell, 2, 4, "--instrument", BTC, "--json")
+    assert [r.json["incomplete"] for r in (once, again)] == [incomplete] * 2
+    assert (again.json["skipped"], again.json["trades_read"], again.json["without"]) == (3, 0, [])
+    [instrument] = covered.json["instruments"]
+    assert [d["traded_date"] for d in instrument["days"] if not d["is_complete"]] == incomplete
+    assert {r.status for r in (once, again, said, covered)} == {status}
+    assert all(day in said.out for day in incomplete)
 
 
 def test_the_status_shows_what_was_captured(filled_shell):

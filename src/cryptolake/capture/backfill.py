@@ -7,7 +7,7 @@ Only ids that the lake does not hold are written, so it may be killed and run ag
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ import structlog
 
 from cryptolake.capture.agenda import utc_day
 from cryptolake.capture.deliveries import GAPS, REJECTS, TRADES, Deliveries
-from cryptolake.capture.holdings import Holdings, midnight_us
+from cryptolake.capture.holdings import DayKnown, Holdings, between, midnight_us
 from cryptolake.capture.ranges import Range
 from cryptolake.errors import ConfigError, NotPublishedError, SourceRefusedError, UnknownSymbolError
 from cryptolake.sources.records import TradePage
@@ -49,9 +49,9 @@ class Backfilled:
     What a backfill did.
 
     *skipped* days had nothing to ask for; of *trades_read* as many were new as *trades_added* says. *missing_ids*
-    could not be had and are open gaps. *incomplete* days are over, and not complete all the same; *without* are days
-    that neither archive nor REST has anything of; *open_day* is the last day where it is not over by the venue's own
-    time: it cannot be complete yet.
+    could not be had and are open gaps. *incomplete* days are over, and not complete all the same, or have a rejected
+    id, and never will be; *without* are days that neither archive nor REST has anything of, though they may have had
+    trades; *open_day* is the last day where it is not over by the venue's own time: it cannot be complete yet.
     """
 
     instrument: Instrument
@@ -157,15 +157,18 @@ class _Backfill:
         days = [first + n * ONE_DAY for n in range((last - first).days + 1)]
         self._days = len(days)
         self._settle_known()
-        wanted = [day for day in days if not (self._has_coverage and self._holdings.is_whole(day))]
+        known = self._known(days)
+        wanted = [day for day in days if not known[day].is_settled]
         skipped = self._days_done = len(days) - len(wanted)
         if first in wanted:  # before all else, so that a day is whole as soon as the next is there
             self._load_edge(first, first - ONE_DAY)
-        without = self._load(wanted)
+        unread = self._load(wanted)
         if last in wanted and last < newest:
             self._load_edge(last + ONE_DAY, last + ONE_DAY)
         self._taken.flush()
         missing = self._close_holes(days) if wanted and self._has_coverage else 0
+        known |= self._known([day for day in days if not known[day].is_complete])
+        without = [day for day in unread if not known[day].is_settled]
         counts = self._taken.counts
         done = Backfilled(
             instrument=self._instrument,
@@ -176,7 +179,7 @@ class _Backfill:
             absent_ids=counts.absent,
             rejected=counts.rejected,
             missing_ids=missing,
-            incomplete=self._incomplete(day for day in wanted if day < newest and day not in without),
+            incomplete=[day for day in self._incomplete(known, newest) if day not in without],
             without=without,
             open_day=last if last == newest else None,
         )
@@ -289,12 +292,18 @@ class _Backfill:
         self._taken.flush()
         return sum(hole.last - hole.first + 1 for hole in holes)
 
-    def _incomplete(self, days: Iterable[date]) -> list[date]:
-        """Return those of *days* on which, or beside which, something is still unknown."""
+    def _known(self, days: Sequence[date]) -> dict[date, DayKnown]:
+        """Return what the lake knows of *days*, which rise, and of those between them; nothing where ids prove nothing."""
+        if not (days and self._has_coverage):
+            return dict.fromkeys(days, DayKnown(is_settled=False, is_rejected=False))
+        self._holdings.refresh()
+        return self._holdings.known(days[0], days[-1])
+
+    def _incomplete(self, known: Mapping[date, DayKnown], newest: date) -> list[date]:
+        """Return the days that are over and not complete, and those that a rejected id keeps from it."""
         if not self._has_coverage:
             return []
-        self._holdings.refresh()
-        return [day for day in days if not self._holdings.is_whole(day)]
+        return [day for day, of in known.items() if of.is_rejected or (day < newest and not of.is_complete)]
 
     def _unknown(self, days: Sequence[date]) -> list[Range]:
         """Return the ids about which nothing is known, on *days*, between them, and up to their neighbours."""
@@ -307,9 +316,8 @@ class _Backfill:
                 continue
             is_asked = days[0] <= day <= days[-1]
             found += held.holes if is_asked else []
-            if below is not None and held.first.first > below.last + 1:
-                between = Range(below.last + 1, held.first.first - 1, below.after_us, held.first.before_us)
-                found += self._holdings.unknown([between])
+            if below is not None:
+                found += self._holdings.unknown(between(below, held.first))
             below = held.last
         return found
 

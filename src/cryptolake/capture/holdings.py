@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     from cryptolake.capture.instruments import Instrument
     from cryptolake.lake import Lake, Reader
 
-NEARBY = timedelta(days=7)
-"""How far from a day its neighbours are looked for; farther ones are asked for again."""
+REACHES = tuple(timedelta(days=10**n) for n in range(6))
+"""How far from days their neighbours are looked for: near, and farther only where there is none, until all is seen."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 IDS = f"""
@@ -32,6 +33,10 @@ STEPS = f"""
 ENDS = f"""
     select min(trade_id), max(trade_id), arg_min(at_us, trade_id), arg_max(at_us, trade_id), count(*) from ({IDS})
 """
+NEAREST = f"""
+    select min(trade_id), max(trade_id), arg_min(epoch_us(traded_at), trade_id), arg_max(epoch_us(traded_at), trade_id)
+    from {TRADES} where venue = ? and symbol = ? and traded_at >= ? and traded_at < ?
+"""
 EVENTS = f"select distinct first_id, last_id, event from {GAPS} where venue = ? and symbol = ?"
 
 
@@ -44,6 +49,24 @@ class DayHeld:
     holes: Sequence[Range]
 
 
+@dataclass(frozen=True)
+class DayKnown:
+    """
+    What is known of a day.
+
+    *is_settled*: nothing is left to ask for, as every id between the nearest trades held below the day and above it is
+    held, absent or rejected. *is_rejected*: one of them was rejected, and is not held.
+    """
+
+    is_settled: bool
+    is_rejected: bool
+
+    @property
+    def is_complete(self) -> bool:
+        """Say whether every id between the neighbours is held or absent, as for `gold.coverage_daily`."""
+        return self.is_settled and not self.is_rejected
+
+
 class Holdings:
     """The ids of *instrument* in the lake of *reader*, as of the last `refresh`."""
 
@@ -52,6 +75,7 @@ class Holdings:
         self._name = (instrument.venue, instrument.stored_as)
         self.open, self.closed = Ranges(), Ranges()
         """Ids that are missing by an event and not closed; and those that are absent or rejected."""
+        self._absent, self._rejected = Ranges(), Ranges()
         self._read_events()
 
     @classmethod
@@ -68,8 +92,12 @@ class Holdings:
 
     def _read_events(self) -> None:
         events = self._reader.rows(EVENTS, self._name)
-        self.open = union((first, last) for first, last, event in events if event == "missing")
-        self.closed = union((first, last) for first, last, event in events if event in {"absent", "rejected"})
+
+        def told(*names: str) -> Ranges:
+            return union((first, last) for first, last, event in events if event in names)
+
+        self.open, self.closed = told("missing"), told("absent", "rejected")
+        self._absent, self._rejected = told("absent"), told("rejected")
         for first, last, event in events:
             if event != "missing":
                 self.open.remove(first, last)
@@ -85,28 +113,59 @@ class Holdings:
         holes = self.unknown(Range(*step) for step in steps)
         return DayHeld(Range(first, first, first_us, first_us), Range(last, last, last_us, last_us), holes)
 
-    def is_whole(self, day: date) -> bool:
-        """Say whether every id of *day* and the ones beside it are known, so that nothing has to be asked for."""
-        held = self.day(day)
-        if held.first is None or held.last is None or held.holes:
-            return False
-        beside = [
-            Range(held.first.first - 1, held.first.first - 1),
-            Range(held.last.last + 1, held.last.last + 1),
-        ]
-        return not self.unknown(beside, around=day)
+    def known(self, first: date, last: date) -> dict[date, DayKnown]:
+        """Return what is known of the days *first* to *last*, both inclusive; outside them two neighbours are looked for."""
+        days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
+        held = [self.day(day) for day in days]
+        below = _passed((day.last for day in held), self._nearest(first, is_below=True))
+        above = list(_passed((day.first for day in reversed(held)), self._nearest(last, is_below=False)))
+        around = zip(days, held, below, reversed(above), strict=True)
+        return {day: self._judged(of_day, low, high) for day, of_day, low, high in around}
 
-    def unknown(self, holes: Iterable[Range], *, around: date | None = None) -> list[Range]:
-        """Return what of *holes* is neither held nor absent nor rejected, looking *around* a day or their own times."""
+    def _judged(self, held: DayHeld, below: Range | None, above: Range | None) -> DayKnown:
+        """Return what is known of a day with the nearest trades held *below* and *above* it."""
+        is_rejected = self._has_rejected(below.last if below else -1, above.first if above else sys.maxsize)
+        if below is None or above is None or held.holes:
+            return DayKnown(is_settled=False, is_rejected=is_rejected)
+        if held.first and held.last:
+            beside = [*between(below, held.first), *between(held.last, above)]
+        else:
+            beside = between(below, above)
+        return DayKnown(is_settled=not self.unknown(beside), is_rejected=is_rejected)
+
+    def _has_rejected(self, below: int, above: int) -> bool:
+        """Say whether an id between two was rejected, and came in no other way."""
+        return any(
+            self._not_held([Range(max(below + 1, bad.first), min(above - 1, bad.last))], self._absent)
+            for bad in self._rejected.within(below + 1, above - 1)
+        )
+
+    def _nearest(self, day: date, *, is_below: bool) -> Range | None:
+        """Return the last trade held of the days before *day*, or the first of those after it."""
+        start, end = midnight(day), midnight(day) + timedelta(days=1)
+        for reach in REACHES:
+            span = (start - reach, start) if is_below else (end, end + reach)
+            first, last, first_us, last_us = self._reader.rows(NEAREST, [*self._name, *span])[0]
+            at, at_us = (last, last_us) if is_below else (first, first_us)
+            if at is not None:
+                return Range(at, at, at_us, at_us)
+        return None
+
+    def unknown(self, holes: Iterable[Range]) -> list[Range]:
+        """Return what of *holes* is neither held nor absent nor rejected, looking around their own times."""
+        return self._not_held(holes, self.closed)
+
+    def _not_held(self, holes: Iterable[Range], closed: Ranges) -> list[Range]:
+        """Return what of *holes* is neither held nor in *closed*."""
         found: list[Range] = []
         for hole in holes:
             left = Ranges([hole])
-            for known in self.closed.within(hole.first, hole.last):
+            for known in closed.within(hole.first, hole.last):
                 left.remove(known.first, known.last)
             if left.ids:
-                for first, last in self._held_within(hole, around):
+                for first, last in self._held_within(hole):
                     left.remove(first, last)
-            found += left
+                found += left
         return found
 
     def held_of(self, gaps: Iterable[Range]) -> list[tuple[int, int, str]]:
@@ -129,11 +188,9 @@ class Holdings:
         spans = [[gap.first for gap in asked], [gap.last for gap in asked]]
         return [(first, last, via) for first, last, via in self._reader.rows(sql, [*spans, *self._name])]
 
-    def _held_within(self, hole: Range, around: date | None) -> list[tuple[int, int]]:
+    def _held_within(self, hole: Range) -> list[tuple[int, int]]:
         after_us, before_us = hole.after_us, hole.before_us
-        if around is not None:
-            since, until = midnight(around) - NEARBY, midnight(around) + NEARBY
-        elif after_us is not None and before_us is not None:
+        if after_us is not None and before_us is not None:
             since = EPOCH + timedelta(microseconds=after_us) - timedelta(days=1)
             until = EPOCH + timedelta(microseconds=before_us) + timedelta(days=1)
         else:
@@ -145,6 +202,20 @@ class Holdings:
         """
         parameters = [*self._name, since, until, hole.first, hole.last]
         return [(a, b) for a, b in self._reader.rows(sql, parameters)]
+
+
+def between(below: Range, above: Range) -> list[Range]:
+    """Return the ids between two held ones, where there are any."""
+    if above.first <= below.last + 1:
+        return []
+    return [Range(below.last + 1, above.first - 1, below.after_us, above.before_us)]
+
+
+def _passed(found: Iterable[Range | None], newest: Range | None) -> Iterator[Range | None]:
+    """Yield for each place in *found* the newest one before it, *newest* before the first."""
+    for here in found:
+        yield newest
+        newest = here or newest
 
 
 def midnight(day: date) -> datetime:

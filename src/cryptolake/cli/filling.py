@@ -81,7 +81,7 @@ def summary(filled: Backfilled, status: int, *, as_json: bool) -> None:
         return
     note(
         f"{filled.instrument.name}: {counted(filled.trades_added, 'new trade')} of {filled.trades_read:,} read, "
-        f"{counted(filled.days, 'day')}, {filled.skipped:,} of them whole already"
+        f"{counted(filled.days, 'day')}, {filled.skipped:,} of them known already"
     )
     for count, what in (
         (filled.absent_ids, "ids are proved not to exist"),
@@ -91,7 +91,9 @@ def summary(filled: Backfilled, status: int, *, as_json: bool) -> None:
         if count:
             note(f"{count:,} {what}")
     if filled.incomplete:
-        note(f"not complete, as a trade on it or beside it could not be had: {_days(filled.incomplete)}")
+        note(
+            f"not complete, as a trade on it or beside it could not be had or not be read: {_days(filled.incomplete)}"
+        )
     if filled.without:
         note(f"neither the archive nor REST has anything of {_days(filled.without)}")
     if filled.open_day:
