@@ -19,18 +19,21 @@ STATES = ("filled", "absent", "rejected")
 MINUTES = {"1m": 1, "5m": 5, "15m": 15, "1h": 60, "4h": 240, "1d": 1440}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EXACT = Context(prec=60)
-GAP_COLUMNS = ("state", "reason", "detected_at", "closed_at", "resolved_by")
 
 
 def trade_tables(copies: Sequence[Row], events: Sequence[Row]) -> dict[str, list[dict[str, Any]]]:
-    """Return the rows of the trade tables, but of silver.trade_gaps, see `gap_ids`, by `layer.table`."""
+    """Return the rows of the trade tables, by `layer.table`."""
     tables: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    events_of = _by_instrument(events)
-    for instrument, told in _by_instrument(copies).items():
-        trades = best_copies(told)
-        fates = {i: gap["state"] for i, gap in gap_ids(trades, events_of.get(instrument, [])).items()}
-        absent = {i for i, state in fates.items() if state == "absent"}
+    copies_of, events_of = _by_instrument(copies), _by_instrument(events)
+    for instrument in copies_of.keys() | events_of.keys():
+        trades, said = best_copies(copies_of.get(instrument, [])), events_of.get(instrument, [])
         head = dict(zip(("venue", "symbol"), instrument, strict=True))
+        gaps = gap_ids(trades, said)
+        tables["silver.trade_gaps"] += [{**head, **row} for row in _gap_ranges(gaps, said)]
+        if not trades:
+            continue
+        fates = {i: gap["state"] for i, gap in gaps.items()}
+        absent = {i for i, state in fates.items() if state == "absent"}
         tables["silver.trades"] += [{**t, "traded_date": t["traded_at"].date()} for t in trades.values()]
         tables["silver.held_ids"] += [
             {**head, "first_id": a, "last_id": b, "last_traded_at": trades[b]["traded_at"]}
@@ -91,6 +94,18 @@ def _fate(is_held: bool, events: Sequence[Row]) -> dict[str, Any]:
         "closed_at": closed[0]["occurred_at"] if closed else None,
         "resolved_by": closed[0]["resolved_by"] if closed else None,
     }
+
+
+def _gap_ranges(fates: Mapping[int, Row], events: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return *fates* as ranges: adjacent ids of one fate are in one, if an event speaks of both."""
+    found: list[dict[str, Any]] = []
+    for i in sorted(fates):
+        is_told_of_both = any(e["first_id"] < i <= e["last_id"] for e in events)
+        if is_told_of_both and fates[i] == fates.get(i - 1):
+            found[-1]["last_id"] = i
+        else:
+            found.append({"first_id": i, "last_id": i, **fates[i]})
+    return found
 
 
 def make_bars(trades: Mapping[int, Row], absent: set[int], minutes: int) -> list[dict[str, Any]]:

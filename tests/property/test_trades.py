@@ -14,7 +14,7 @@ from cryptolake.lake import Lake
 from cryptolake.transform.run import COVERAGE, Transform
 from tests.equality import table_differences
 from tests.lakes import NOW, all_rows, new_lake, snapshots
-from tests.oracle.trades import GAP_COLUMNS, best_copies, gap_ids, trade_tables
+from tests.oracle.trades import trade_tables
 from tests.property.trade_histories import GAPS, TRADES, TradeHistory, arrow, random_trades
 
 TABLES = (
@@ -88,30 +88,5 @@ def differences_from_the_oracle(
     """Return what the trade tables hold other than what the oracle makes of *trades* and *events*."""
     held, expected = all_rows(lake, *TABLES), trade_tables(trades, events)
     contracts = load_contracts()
-    found = {
-        n: table_differences(held[n], expected[n], contracts[n]) for n in TABLES if n != "silver.trade_gaps"
-    }
-    found["silver.trade_gaps"] = gap_differences(held["silver.trade_gaps"].to_pylist(), trades, events)
+    found = {n: table_differences(held[n], expected[n], contracts[n]) for n in TABLES}
     return {n: told for n, told in found.items() if told}
-
-
-def gap_differences(
-    ranges: Sequence[dict[str, Any]], trades: Sequence[dict[str, Any]], events: Sequence[dict[str, Any]]
-) -> list[str]:
-    """Return how *ranges* differ from what the oracle knows of every single id."""
-    actual = {
-        (r["venue"], r["symbol"], i): {c: r[c] for c in GAP_COLUMNS}
-        for r in ranges
-        for i in range(r["first_id"], r["last_id"] + 1)
-    }
-    expected = {}
-    for venue, symbol in {(e["venue"], e["symbol"]) for e in events}:
-        of_trades, of_events = (
-            [r for r in rows if (r["venue"], r["symbol"]) == (venue, symbol)] for rows in (trades, events)
-        )
-        for i, fate in gap_ids(best_copies(of_trades), of_events).items():
-            expected[venue, symbol, i] = fate
-    keys = sorted(actual.keys() | expected.keys())
-    return [
-        f"{k}: {actual.get(k)}, expected {expected.get(k)}" for k in keys if actual.get(k) != expected.get(k)
-    ][:5]

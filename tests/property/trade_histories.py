@@ -5,10 +5,11 @@ Random histories of trades: what a capture, its healing and backfills landed in 
 many tests as many histories.
 
 What happens in them: ids that are missed, and filled, absent, rejected, several of these, or nothing at all; trades
-that come for an absent or rejected id; events told twice, in pieces, or before what they close; copies by several
-ways, a better one later, and copies that differ in price, or lie in another minute or day; times that disagree with
-ids across minutes; minutes and hours without trades; days that end in between; history from before the first
-captured trade, with a hole that is no gap.
+that come for an absent or rejected id; events told twice, in pieces, or before what they close, and some that reach
+over others; neighbours of which the same is told, by one event or apart; copies by several ways, a better one later,
+and copies that differ in price, or lie in another minute or day; times that disagree with ids across minutes; minutes
+and hours without trades; days that end in between; history from before the first captured trade, with a hole that is
+no gap. No event says of an absent id that it is filled: bars that it completed would stay so while its trade is out.
 """
 
 from __future__ import annotations
@@ -84,6 +85,7 @@ def _instrument(random: Random, ids: int) -> tuple[list[dict[str, Any]], list[di
     busy = random.choice([0.2, 5.0, 40.0])
     copies: list[dict[str, Any]] = []
     events: list[dict[str, Any]] = []
+    told_at = at if random.random() < 0.5 else None  # all events at once, so that neighbours are alike
     i = base
     while i < base + ids:
         fate = random.choices(FATES, WEIGHTS)[0]
@@ -97,8 +99,12 @@ def _instrument(random: Random, ids: int) -> tuple[list[dict[str, Any]], list[di
             if fate in {"held", "filled"} or fate.startswith("held"):
                 copies += _copies(random, trade_id, at)
         if fate != "held":
-            events += _events(random, i, i + length - 1, fate.rpartition(" ")[2], at)
+            events += _events(random, i, i + length - 1, fate.rpartition(" ")[2], at, told_at)
         i += length
+    for _ in range(random.randrange(6)):
+        a, length = random.randrange(base, i), random.choice([1, 2, 3, 10, 40])
+        kind = random.choice(["missing", "rejected"])
+        events.insert(random.randint(0, len(events)), _event(random, kind, a, a + length - 1, at, told_at))
     return copies, events
 
 
@@ -134,21 +140,13 @@ def _copies(random: Random, trade_id: int, at: datetime) -> list[dict[str, Any]]
     return copies
 
 
-def _events(random: Random, first: int, last: int, fate: str, at: datetime) -> list[dict[str, Any]]:
+def _events(
+    random: Random, first: int, last: int, fate: str, at: datetime, told_at: datetime | None
+) -> list[dict[str, Any]]:
     """Return what was said of a range: that it is missing, mostly, and what became of it, in pieces or at once."""
 
     def event(kind: str, a: int, b: int) -> dict[str, Any]:
-        by = None if kind == "missing" else random.choice(["twin", "rest", "archive"])
-        when = at + timedelta(seconds=random.randrange(90))
-        reason = random.choice(["disconnect", "stall", None])
-        return {
-            "first_id": a,
-            "last_id": b,
-            "event": kind,
-            "reason": reason,
-            "resolved_by": by,
-            "occurred_at": when,
-        }
+        return _event(random, kind, a, b, at, told_at)
 
     said = [event("missing", first, last)] if random.random() < 0.9 or fate == "open" else []
     if fate != "open":
@@ -156,7 +154,23 @@ def _events(random: Random, first: int, last: int, fate: str, at: datetime) -> l
         pieces = [(first, cut), (cut + 1, last)] if random.random() < 0.4 else [(first, last)]
         said += [event(fate, a, b) for a, b in pieces if a <= b]
         if random.random() < 0.1:
-            said.append(event(random.choice(["absent", "rejected", "filled"]), first, cut))
+            also = {"absent": ["absent", "rejected"], "filled": ["rejected", "filled"]}
+            said.append(event(random.choice(also.get(fate, ["absent", "rejected", "filled"])), first, cut))
     if said and random.random() < 0.2:
         said.append(dict(random.choice(said)))
     return said
+
+
+def _event(
+    random: Random, kind: str, first: int, last: int, at: datetime, told_at: datetime | None
+) -> dict[str, Any]:
+    """Return an event soon after *at*; or one of *told_at*, which differs from others of its kind by its ids alone."""
+    by = "rest" if told_at else random.choice(["twin", "rest", "archive"])
+    return {
+        "first_id": first,
+        "last_id": last,
+        "event": kind,
+        "reason": "stall" if told_at else random.choice(["disconnect", "stall", None]),
+        "resolved_by": None if kind == "missing" else by,
+        "occurred_at": told_at or at + timedelta(seconds=random.randrange(90)),
+    }

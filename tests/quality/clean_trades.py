@@ -16,7 +16,7 @@ from typing import Any
 from cryptolake.contracts import load_contracts
 from cryptolake.lake import Lake
 from cryptolake.quality import CheckResult, run_checks
-from tests.oracle.trades import GAP_COLUMNS, best_copies, gap_ids, trade_tables
+from tests.oracle.trades import trade_tables
 from tests.quality.clean_lake import NOW, SHARED_FILES, arrow, opened
 
 BTC, LUNA = ("coinbase", "BTC-USD"), ("okx", "LUNA-USDT#2")
@@ -91,13 +91,6 @@ def tables() -> dict[str, list[dict[str, Any]]]:
     """Return the rows of every table that has some."""
     trades, gaps = copies(), events()
     refined = trade_tables(trades, gaps)
-    refined["silver.trade_gaps"] = [
-        {"venue": v, "symbol": s, "first_id": i, "last_id": i, **{c: fate[c] for c in GAP_COLUMNS}}
-        for v, s in (BTC, LUNA)
-        for i, fate in gap_ids(
-            best_copies(t for t in trades if t["venue"] == v), [e for e in gaps if e["venue"] == v]
-        ).items()
-    ]
     refined["gold.dim_instruments"] = [
         {
             "venue": BTC[0],

@@ -152,10 +152,11 @@ class Deliveries:
         waiting, self._waiting = self._waiting, _Waiting()
         if waiting.rows:
             rows = pa.concat_tables(waiting.trades)
-            done = self._lake.append(TRADES, self._ours(rows), new=NEW_TRADES, within=_within(rows))
+            done = self._lake.append(TRADES, self._ours(rows), new=NEW_TRADES, within=_same_trades(rows))
             self.counts.added += done.rows_added
         if waiting.events:
-            self._lake.append(GAPS, self._ours(event_table(waiting.events)), new=NEW_EVENTS)
+            events = self._ours(event_table(waiting.events))
+            self._lake.append(GAPS, events, new=NEW_EVENTS, within=_same_ids(events, "first_id"))
         if waiting.rejects:
             done = self._lake.append(REJECTS, self._ours(reject_table(waiting.rejects)), new=NEW_REJECTS)
             self.counts.rejected += done.rows_added
@@ -232,11 +233,15 @@ def _runs(ids: Sequence[int], steps: Sequence[tuple[int, int]]) -> list[tuple[in
     return list(zip(firsts, [*(below for below, _ in inner), ids[-1]], strict=True))
 
 
-def _within(rows: pa.Table) -> str:
+def _same_trades(rows: pa.Table) -> str:
     """Return the PyIceberg filter that holds every stored copy of *rows*: to the millisecond a copy was made at the same time."""
-    times, ids = (pc.call_function("min_max", [rows[name]]).as_py() for name in ("traded_at", "trade_id"))
+    times = pc.call_function("min_max", [rows["traded_at"]]).as_py()
     first, last = times["min"] - ONE_MILLISECOND, times["max"] + ONE_MILLISECOND
-    return (
-        f"traded_at >= '{first.isoformat()}' and traded_at <= '{last.isoformat()}' "
-        f"and trade_id >= {ids['min']} and trade_id <= {ids['max']}"
-    )
+    at_that_time = f"traded_at >= '{first.isoformat()}' and traded_at <= '{last.isoformat()}'"
+    return f"{at_that_time} and {_same_ids(rows, 'trade_id')}"
+
+
+def _same_ids(rows: pa.Table, column: str) -> str:
+    """Return the PyIceberg filter of the ids that *column* spans in *rows*."""
+    ids = pc.call_function("min_max", [rows[column]]).as_py()
+    return f"{column} >= {ids['min']} and {column} <= {ids['max']}"

@@ -40,3 +40,26 @@ union all
 select *, true as is_gone, {{ run_time() }} as _processed_at from gone
 {%- endif %}
 {%- endmacro %}
+
+{# Where the ranges of ids of a CTE lie: spans of each instrument, parted only where an eighth of the ids from its first to
+   its last is free. So there are at most eight, and a join with them is not quadratic. #}
+{% macro spans_of(ranges) -%}
+select venue, symbol, min(first_id) as first_id, max(last_id) as last_id
+from (
+    select
+        *,
+        sum(case when first_id - reach > width / 8 then 1 else 0 end) over (
+            partition by venue, symbol order by first_id, last_id rows between unbounded preceding and current row
+        ) as span
+    from (
+        select
+            *,
+            max(last_id) over (
+                partition by venue, symbol order by first_id, last_id rows between unbounded preceding and 1 preceding
+            ) as reach,
+            max(last_id) over (partition by venue, symbol) - min(first_id) over (partition by venue, symbol) as width
+        from {{ ranges }}
+    ) as reaching
+) as parted
+group by venue, symbol, span
+{%- endmacro %}
