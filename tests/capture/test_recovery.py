@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import shutil
 import sqlite3
-from contextlib import closing
+from collections import defaultdict
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -13,15 +14,20 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from cryptolake.capture import pages, wal
 from cryptolake.capture.batch import check, trade_rows
 from cryptolake.capture.folder import claim
 from cryptolake.capture.instruments import Instrument
 from cryptolake.capture.landing import GAPS, TRADES
 from cryptolake.capture.recovery import new_ledger, open_books
+from cryptolake.capture.spool import FILE, salvaged_blocks
+from cryptolake.capture.wal import FRAME_BYTES, FRAME_HEADER_BYTES, HEADER_BYTES, PAGE_BYTES
 from cryptolake.errors import OperatorError
 from cryptolake.sources.records import TradePage
 from tests.capture.homes import CLOCK, Home
-from tests.capture.ledgers import BTC, ETH, NOON, TOY, at_us, frame, ids_of, recent_frame, trades
+from tests.capture.ledgers import BTC, ETH, NOON, TOY, VENUES, at_us, frame, ids_of, recent_frame, trades
+from tests.capture.test_spool import ids_in
+from tests.capture.test_wal import flip
 from tests.capture.test_writer import durable, hole
 
 
@@ -203,6 +209,96 @@ def test_a_damaged_spool_is_set_aside_and_what_is_readable_is_saved(home, seed):
     assert home.ids() == every
     assert home.open_ids() == set(range(1, every[-1] + 1)) - set(every)
     assert len(list(home.spool_file.parent.glob("trades.db.damaged-*Z"))) == 1
+
+
+def killed(home: Home, *frames: tuple[bytes, int], emptied_after: int = 0) -> None:
+    """
+    Leave a spool as a kill does after *frames*, with what SQLite has not yet brought from its log into the file.
+
+    After *emptied_after* of them it has brought all, and goes on at the start of the log, over what stands there.
+    """
+    left = home.folder / "left"
+    with home.capturing() as (books, writer):
+        for n, each in enumerate(frames, 1):
+            writer.frames("toy", 1, [each])
+            durable(writer)
+            if n == emptied_after:
+                books.spool._write.execute("pragma wal_checkpoint(full)").fetchall()
+        shutil.copytree(home.spool_file.parent, left)
+    shutil.rmtree(home.spool_file.parent)
+    left.rename(home.spool_file.parent)
+
+
+def blocks_by_page(spool: Path) -> dict[int, set[int]]:
+    """Return by its number which blocks stand on a page, or a part of them."""
+    content, found = spool.read_bytes(), defaultdict[int, set[int]](set)
+    logged = {each.number: each.page for each in wal.frames(spool)}
+    visited: list[int] = []
+
+    def page(number: int) -> bytes:
+        visited.append(number)
+        return logged.get(number, content[(number - 1) * PAGE_BYTES : number * PAGE_BYTES])
+
+    for number in range(2, max(len(content) // PAGE_BYTES, *logged) + 1):
+        leaf = page(number)
+        for n in range(int.from_bytes(leaf[3:5], "big") if leaf[0] == pages.LEAF_OF_TABLE else 0):
+            visited[:] = [number]
+            with suppress(IndexError, ValueError):
+                seq, record = pages._cell(leaf, n, page, 1 << 30)
+                pages._values(record, 4)
+                for each in visited:
+                    found[each].add(seq)
+    return found
+
+
+def page_at(spool: Path, path: Path, at: int) -> int:
+    """Return the number of the page that the byte *at* of the file or its log belongs to; 0 where it is of no use."""
+    numbers = [each.number for each in wal.frames(spool)]
+    if path == spool:
+        number = at // PAGE_BYTES + 1
+        return 0 if number in numbers else number
+    frame = (at - HEADER_BYTES) // FRAME_BYTES
+    is_newest = 0 <= frame < len(numbers) and numbers[frame] not in numbers[frame + 1 :]
+    return numbers[frame] if is_newest else 0
+
+
+FIRST_HEADERS = HEADER_BYTES + FRAME_HEADER_BYTES
+"""Of a log and its first frame, or most of a file's."""
+
+
+@pytest.mark.parametrize(
+    "seed",
+    [pytest.param(seed, marks=pytest.mark.slow if seed < 2 else pytest.mark.deep) for seed in range(12)],
+)
+def test_a_damaged_byte_anywhere_costs_no_block_but_those_on_its_page(home, seed):
+    """After a kill, in the file or in its log: all others are saved, and what was acknowledged in these is a hole."""
+    chance, made = random.Random(seed), home.spool_file.parent
+    blocks = [[*range(50 * n, 50 * n + chance.randrange(1, 50, 7))] for n in range(1, 40)]
+    acknowledged = {1, 2, 5}.union(*blocks)
+    capture(home, frame([1, 2]), frame([5]))
+    killed(home, *(frame(ids) for ids in blocks), emptied_after=25)
+    landed, on_page = {*home.ids()}, blocks_by_page(home.spool_file)
+    ids = {seq: {*ids_in([(seq, block)])} for seq, block in salvaged_blocks(home.spool_file)}
+    assert acknowledged == landed.union(*ids.values())
+    noticed = 0
+    for n in range(40):
+        path = made / chance.choice([FILE, f"{FILE}-wal"])
+        at = chance.randrange(path.stat().st_size if n % 4 else FIRST_HEADERS)
+        folder = home.folder / f"copy-{n}"
+        shutil.copytree(made, folder)
+        flip(folder / path.name, at, chance.randrange(1, 256))
+        with open_books(folder, home.lake, [BTC], VENUES, CLOCK) as books:
+            saved, book = ids_in(books.spool.read(0, 10**9)), books.ledgers[BTC]
+            noticed += bool(books.notice)
+        lost = acknowledged - landed - {*saved}
+        assert lost <= set().union(
+            *(ids.get(seq, set()) for seq in on_page[page_at(home.spool_file, path, at)])
+        )
+        assert len(saved) == len({*saved} - landed)
+        assert book.mark is not None
+        assert lost <= ids_of(book.open) == {*range(1, book.mark + 1)} - landed - {*saved}
+        shutil.rmtree(folder)
+    assert noticed > 15
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from cryptolake.capture.wal import frames
 from cryptolake.errors import OperatorError
 
 LOCK = "lock"
@@ -63,6 +64,28 @@ def claim(folder: Path) -> IO[str]:
         lock.write(f"{os.getpid()}\n")
         lock.flush()
     return lock
+
+
+def refuse_damaged(path: Path) -> None:
+    """Raise `SpoolDamagedError` for damage to the file *path* or its log that SQLite would not speak of."""
+    size = path.stat().st_size if path.exists() else 0
+    if size:
+        _refuse_damaged_header(path)
+    logged = frames(path)
+    for n, frame in enumerate(logged, 1):
+        if not frame.is_sound:
+            raise SpoolDamagedError(path, f"frame {n} of its write-ahead log is not as it was written")
+    if logged and not size:
+        path.touch()
+        raise SpoolDamagedError(path, "only its write-ahead log is left")
+
+
+def _refuse_damaged_header(path: Path) -> None:
+    """Refuse what SQLite would take for a file of another kind, or one that it may only read."""
+    with path.open("rb") as file:
+        header = file.read(20)
+    if header[:16] != b"SQLite format 3\0" or set(header[18:]) - {1, 2}:
+        raise SpoolDamagedError(path, "its header is not SQLite's")
 
 
 @contextmanager

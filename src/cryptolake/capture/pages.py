@@ -9,12 +9,12 @@ File format: https://www.sqlite.org/fileformat2.html
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-PAGE_BYTES = 4096
-LEAF_OF_TABLE = b"\x0d"
-WAL_HEADER_BYTES, FRAME_HEADER_BYTES = 32, 24
+from cryptolake.capture.wal import PAGE_BYTES, frames
+
+LEAF_OF_TABLE, LEAF_OF_INDEX = 0x0D, 0x0A
 MOST_LOCAL = PAGE_BYTES - 35
 LEAST_LOCAL = (PAGE_BYTES - 12) * 32 // 255 - 23
 INTEGER_BYTES = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8}
@@ -25,11 +25,20 @@ Value = int | bytes | str | None
 
 def rows_of_pages(path: Path, *, columns: int) -> Iterator[tuple[int, list[Value]]]:
     """
-    Yield rowid and values of all rows with so many *columns*, of tables with a rowid, in no order.
+    Yield rowid and values of all rows with so many *columns*, in no order, and some more than once.
 
-    Pages of the write-ahead log stand in the place of older ones.
+    Tables without a rowid, and indexes, have 0 for it; of these only short rows are right. Pages of the write-ahead
+    log stand in the place of older ones; where some of them are damaged, a second time without these.
     """
-    newer = dict(_logged(path.with_name(path.name + "-wal")))
+    logged = frames(path)
+    sound = [frame for frame in logged if frame.is_sound]
+    yield from _rows(path, {frame.number: frame.page for frame in logged}, columns)
+    if len(sound) < len(logged):
+        yield from _rows(path, {frame.number: frame.page for frame in sound}, columns)
+
+
+def _rows(path: Path, newer: Mapping[int, bytes], columns: int) -> Iterator[tuple[int, list[Value]]]:
+    """Yield the rows of the file at *path* with the pages *newer* in the place of its own."""
     if not path.exists():
         return
     with path.open("rb") as file:
@@ -40,14 +49,15 @@ def rows_of_pages(path: Path, *, columns: int) -> Iterator[tuple[int, list[Value
             file.seek((number - 1) * PAGE_BYTES)
             return file.read(PAGE_BYTES)
 
-        count = max(path.stat().st_size // PAGE_BYTES, *newer, 0)
-        for number in range(2, count + 1):
+        count = path.stat().st_size // PAGE_BYTES
+        added = [number for number in newer if number > count]
+        for number in (*range(2, count + 1), *added):
             leaf = page(number)
-            if leaf[:1] != LEAF_OF_TABLE:
+            if leaf[0] not in {LEAF_OF_TABLE, LEAF_OF_INDEX}:
                 continue
             for n in range(int.from_bytes(leaf[3:5], "big")):
                 try:
-                    rowid, record = _cell(leaf, n, page, count * PAGE_BYTES)
+                    rowid, record = _cell(leaf, n, page, (count + len(added)) * PAGE_BYTES)
                     yield rowid, _values(record, columns)
                 except (IndexError, ValueError):
                     continue
@@ -56,7 +66,7 @@ def rows_of_pages(path: Path, *, columns: int) -> Iterator[tuple[int, list[Value
 def _cell(leaf: bytes, n: int, page: Callable[[int], bytes], most_bytes: int) -> tuple[int, bytes]:
     """Return rowid and record of the cell *n* of a page, together with what lies on other pages."""
     size, at = _varint(leaf, int.from_bytes(leaf[8 + 2 * n : 10 + 2 * n], "big"))
-    rowid, at = _varint(leaf, at)
+    rowid, at = _varint(leaf, at) if leaf[0] == LEAF_OF_TABLE else (0, at)
     if size <= MOST_LOCAL:
         return rowid, leaf[at : at + size]
     if size > most_bytes:
@@ -73,17 +83,6 @@ def _cell(leaf: bytes, n: int, page: Callable[[int], bytes], most_bytes: int) ->
         missing -= PAGE_BYTES - 4
         following = int.from_bytes(overflow[:4], "big")
     return rowid, b"".join(parts)
-
-
-def _logged(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield the pages of the write-ahead log at *path*, oldest first; those of an earlier round of it are left out."""
-    if not path.exists():
-        return
-    with path.open("rb") as file:
-        salt = file.read(WAL_HEADER_BYTES)[16:24]
-        while len(frame := file.read(FRAME_HEADER_BYTES + PAGE_BYTES)) == FRAME_HEADER_BYTES + PAGE_BYTES:
-            if frame[8:16] == salt:
-                yield int.from_bytes(frame[:4], "big"), frame[FRAME_HEADER_BYTES:]
 
 
 def _values(record: bytes, columns: int) -> list[Value]:

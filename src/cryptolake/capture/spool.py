@@ -17,10 +17,11 @@ import pyarrow as pa
 
 from cryptolake.capture.batch import EventRow, RejectRow, trade_schema
 from cryptolake.capture.entries import Changes, Mark, State
-from cryptolake.capture.folder import SpoolDamagedError, explained
+from cryptolake.capture.folder import SpoolDamagedError, explained, refuse_damaged
 from cryptolake.capture.instruments import Instrument
-from cryptolake.capture.pages import PAGE_BYTES, rows_of_pages
+from cryptolake.capture.pages import rows_of_pages
 from cryptolake.capture.ranges import Range
+from cryptolake.capture.wal import PAGE_BYTES
 from cryptolake.errors import OperatorError
 
 FILE = "trades.db"
@@ -107,7 +108,7 @@ class Spool:
         """
         path = folder / name
         with explained(path):
-            _refuse_damaged_header(path)
+            refuse_damaged(path)
             write = _connect(path)
             try:
                 if not write.execute("select count(*) from sqlite_master").fetchone()[0]:
@@ -238,11 +239,10 @@ class Spool:
 
 def salvaged_identity(path: Path) -> str | None:
     """Return the identity of the damaged file at *path*, where it can be read."""
-    try:
-        with closing(_connect(path)) as db:
-            return dict(_checked(db, path, "meta", 2)).get("identity")
-    except (sqlite3.Error, SpoolDamagedError, TypeError, ValueError):
-        return None
+    for _, (key, value, checksum) in rows_of_pages(path, columns=3):
+        if key == "identity" and isinstance(value, str) and checksum == _checksum(key, value):
+            return value
+    return None
 
 
 def salvaged_blocks(path: Path) -> Iterator[tuple[int, Block]]:
@@ -289,16 +289,6 @@ def _connect(path: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
-
-
-def _refuse_damaged_header(path: Path) -> None:
-    """Raise `SpoolDamagedError` for what SQLite would take for a file of another kind, or one that it may only read."""
-    if not path.exists():
-        return
-    with path.open("rb") as file:
-        header = file.read(20)
-    if header and (header[:16] != b"SQLite format 3\0" or set(header[18:]) - {1, 2}):
-        raise SpoolDamagedError(path, "its header is not SQLite's")
 
 
 def _make(db: sqlite3.Connection) -> None:
