@@ -27,7 +27,7 @@ from cryptolake.sources.records import TradePage
 from tests.capture.homes import CLOCK, Home
 from tests.capture.ledgers import BTC, ETH, NOON, TOY, VENUES, at_us, frame, ids_of, recent_frame, trades
 from tests.capture.test_spool import ids_in
-from tests.capture.test_wal import flip
+from tests.capture.test_wal import CHECKSUM_AT, flip, log_of
 from tests.capture.test_writer import durable, hole
 
 
@@ -356,6 +356,36 @@ def test_a_rebuild_that_was_interrupted_begins_again_or_is_finished(home, leave_
         home.land(books)
     assert (home.ids(), home.open_ids()) == ([1, 2, 5], {3, 4})
     assert not leave_old or rebuilt.exists()
+
+
+class StoppedError(BaseException):
+    """Stands for a crash."""
+
+
+@pytest.mark.parametrize("done", range(4))
+def test_a_rebuild_that_was_interrupted_while_files_change_places_loses_nothing(home, done, monkeypatch):
+    """Whichever rename was the last: the next start has the old file with its log, or the new one alone."""
+    killed(home, frame([1, 2]), frame([5]), frame([8, 9]))
+    flip(log_of(home.spool_file), HEADER_BYTES + CHECKSUM_AT)
+    renamed: list[Path] = []
+
+    def rename(old: Path, new: Path) -> None:
+        if len(renamed) == done:
+            raise StoppedError
+        renamed.append(new)
+        old.replace(new)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", rename)
+        with pytest.raises(StoppedError):
+            home.books()
+    with home.capturing() as (books, _):
+        assert ids_of(books.ledgers[BTC].open) == {3, 4, 6, 7}
+        home.land(books)
+    assert (home.ids(), home.open_ids()) == ([1, 2, 5, 8, 9], {3, 4, 6, 7})
+    asides = {path.name[-4:] for path in home.spool_file.parent.glob("trades.db.damaged-*")}
+    assert {"-wal", "-shm"} < asides
+    assert len(asides) == 3
 
 
 def test_blocks_of_an_instrument_that_is_no_longer_captured_are_saved_too(home):

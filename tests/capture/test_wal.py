@@ -215,3 +215,14 @@ def test_a_log_whose_file_is_gone_is_not_deleted(left, is_there):
     if not is_there:
         left.unlink()
     assert_damaged(left)
+
+
+def test_a_spool_that_is_settled_is_whole_without_its_log(folder, tmp_path):
+    """The file may be moved alone."""
+    with Spool.open(folder) as spool:
+        append(spool, BLOCKS)
+        spool.settle()
+        assert log_of(spool.path).stat().st_size == 0
+        shutil.copy(spool.path, tmp_path)
+    with Spool.open(tmp_path) as spool:
+        assert spool.pending() == (BLOCKS, BLOCKS * TRADES)

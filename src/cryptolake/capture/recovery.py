@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Self
 import structlog
 
 from cryptolake.capture import held
-from cryptolake.capture.folder import SpoolDamagedError, claim, explained
+from cryptolake.capture.folder import SpoolDamagedError, claim
 from cryptolake.capture.instruments import Instrument
 from cryptolake.capture.landing import GAPS, REJECTS, TRADES, parts, position
 from cryptolake.capture.ledger import REMEMBERED, Ledger
-from cryptolake.capture.salvage import EPOCH, REBUILT, by_name, rebuild, save
-from cryptolake.capture.spool import FILE, Spool
+from cryptolake.capture.salvage import EPOCH, by_name, finish, rebuild, save
+from cryptolake.capture.spool import Spool
 from cryptolake.clock import Clock
 from cryptolake.sources.records import Trade
 from cryptolake.sources.venue import Venue
@@ -102,10 +102,7 @@ def new_ledger(instrument: Instrument, venues: Mapping[str, Venue], remembered: 
 
 def _opened(folder: Path, lake: Lake) -> tuple[Spool | None, str]:
     """Return the spool, or what is wrong with it."""
-    path, rebuilt = folder / FILE, folder / REBUILT
-    with explained(path):
-        if not path.exists() and rebuilt.exists():
-            rebuilt.rename(path)
+    finish(folder)
     try:
         spool = Spool.open(folder)
     except SpoolDamagedError as e:
@@ -114,7 +111,7 @@ def _opened(folder: Path, lake: Lake) -> tuple[Spool | None, str]:
     for part in parts(spool.identity):
         if (at := position(lake, part)) > last:
             spool.close()
-            return None, f"the spool {path} ends at block {last}, but {part.table} has it up to {at}"
+            return None, f"the spool {spool.path} ends at block {last}, but {part.table} has it up to {at}"
     return spool, ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -36,8 +37,8 @@ def rebuild(
     Put a new spool in the place of the one in *folder*, and say what was done.
 
     What the lake holds and what can be read of the old blocks is held; what lies between, or was held by the marks
-    of the old spool, is missing. Until
-    the last step the old file stays where it is, so that a crash only means to begin again.
+    of the old spool, is missing. The old file and its log stay as they are until the new one is whole; after a crash
+    the next run begins again, or does what is left to do (see `finish`).
     """
     path = folder / FILE
     with explained(path):
@@ -72,6 +73,7 @@ def rebuild(
         for ledger in ledgers.values():
             ledger.announce("spool lost")
         save(spool, {ledger.instrument: ledger for ledger in ledgers.values()}, clock)
+        spool.settle()
     aside = path.with_name(f"{FILE}.damaged-{clock.wall():%Y%m%dT%H%M%S%fZ}")
     _swap(path, aside)
     return (
@@ -157,11 +159,33 @@ def _only(block: Block, new: Mapping[Name, Ranges]) -> list[pa.RecordBatch]:
     return kept
 
 
-def _swap(path: Path, aside: Path) -> None:
-    """Set the damaged file aside, then put the rebuilt one in its place; see `recovery` for a crash in between."""
+def finish(folder: Path) -> None:
+    """Put the rebuilt spool in its place, where a crash came after the damaged file had been set aside."""
+    path = folder / FILE
     with explained(path):
-        for ending in ("-wal", "-shm", ""):
+        if not path.exists() and (folder / REBUILT).exists():
+            _swap(path, max(folder.glob(f"{FILE}.damaged-*Z"), default=path.with_name(f"{FILE}.damaged")))
+
+
+def _swap(path: Path, aside: Path) -> None:
+    """
+    Set the damaged file and its log aside, then put the rebuilt one in its place.
+
+    The file goes first, for without its log it may pass for a sound one; and the new one never meets the old log.
+    """
+    with explained(path):
+        for ending in ("", "-wal", "-shm"):
             old = path.with_name(path.name + ending)
             if old.exists():
-                old.rename(aside.with_name(aside.name + ending))
-        path.with_name(REBUILT).rename(path)
+                _move(old, aside.with_name(aside.name + ending))
+        _move(path.with_name(REBUILT), path)
+
+
+def _move(old: Path, new: Path) -> None:
+    """Rename *old* in its folder, durably before anything else is renamed."""
+    old.rename(new)
+    folder = os.open(new.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -133,6 +133,16 @@ class Spool:
             if self.lock_file:
                 self.lock_file.close()
 
+    def settle(self) -> None:
+        """
+        Bring all that SQLite's log holds into the file, so that the file is the whole spool.
+
+        Raises:
+            OperatorError: there is no room for it.
+        """
+        with self._lock, explained(self.path):
+            self._write.execute("pragma wal_checkpoint(truncate)").fetchall()
+
     def append(self, block: Block, changes: Sequence[tuple[Instrument, Changes]] = ()) -> int:
         """
         Make *block* and what changed in the ledgers durable, in one transaction; return the number of the block.
