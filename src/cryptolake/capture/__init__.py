@@ -28,6 +28,7 @@ fetched by `healing`.
 `recovery.py`       spool and books as the last run left them
 `salvage.py`        a spool built anew from the lake and from the remains of a damaged one
 `pages.py`          what can be read of a damaged SQLite file
+`wal.py`            the write-ahead log of one, frame by frame
 `held.py`           what the lake knows of the ids of instruments
 
 `landing.py`        `Landing`: the spool into the lake, exactly once
