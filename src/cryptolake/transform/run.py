@@ -155,7 +155,6 @@ class Transform:
         sources = sorted(f"{s.schema}.{s.name}" for s in manifest.sources.values())
         if not any(lake.exists(name) for name in sources):
             return [], False
-        models = sorted(f"{n.schema}.{n.name}" for n in manifest.nodes.values() if n.resource_type == "model")
         inputs = _inputs(manifest, without)
         tables = sorted({*inputs, *(name for of_model in inputs.values() for name in of_model)})
         for tries_left in reversed(range(TRIES)):
@@ -180,14 +179,19 @@ class Transform:
         for failure in session.failed.values():
             raise failure
         if error is not None:
-            raise _refusal(error, models) from error
+            raise _refusal(error, manifest) from error
         if not success:
-            said = _failures(cast("RunExecutionResult", result))
-            if "No space left" in said:
-                raise OperatorError(f"{disk_is_full(str(self._target_path))} ({said})")
-            raise OperatorError(said)
+            raise self._failure(cast("RunExecutionResult", result))
         runs = [_model_run(r, session.committed) for r in cast("RunExecutionResult", result).results]
         return runs, bool(session.up_to) and any(r.name == "trades" for r in runs)
+
+    def _failure(self, result: RunExecutionResult) -> OperatorError:
+        failed = [r for r in result.results if r.status in {"error", "fail"}]
+        said = "; ".join(
+            f"{r.node.resource_type} {r.node.name} failed: {_one_line(r.message)}" for r in failed
+        )
+        is_full = "No space left" in said
+        return OperatorError(f"{disk_is_full(str(self._target_path))} ({said})" if is_full else said)
 
     def _serving(
         self, lake: Lake, tables: Sequence[str], inputs: Mapping[str, Sequence[str]], *, full: bool
@@ -284,16 +288,12 @@ def _inputs(manifest: Manifest, without: str | None) -> dict[str, list[str]]:
     }
 
 
-def _refusal(error: BaseException, models: Sequence[str]) -> BaseException:
+def _refusal(error: BaseException, manifest: Manifest) -> BaseException:
     if NOTHING_SELECTED in str(error):
-        known = ", ".join(name.split(".")[1] for name in models)
+        models = sorted((n.schema, n.name) for n in manifest.nodes.values() if n.resource_type == "model")
+        known = ", ".join(name for _, name in models)
         return OperatorError(f"{_one_line(error).removeprefix('Compilation Error ')}; the models are {known}")
     return error if isinstance(error, KeyboardInterrupt) else OperatorError(f"dbt: {_one_line(error)}")
-
-
-def _failures(result: RunExecutionResult) -> str:
-    failed = [r for r in result.results if r.status in {"error", "fail"}]
-    return "; ".join(f"{r.node.resource_type} {r.node.name} failed: {_one_line(r.message)}" for r in failed)
 
 
 def _one_line(said: object) -> str:
