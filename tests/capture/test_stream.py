@@ -237,6 +237,21 @@ def test_a_refresh_follows_what_lands_and_may_fail(tmp_path):
     assert streaming.last.refresh_problem == "a model is broken"
 
 
+def test_a_disk_that_is_full_for_bars_ends_a_capture(tmp_path):
+    """Trades would be next; a person is told while there is still room for them."""
+
+    def refresh(_: Event):
+        raise OperatorError("the disk is full: /somewhere has 0 bytes free")
+
+    with VenueServer.open(tape(600), trades_per_second=1_000, waits_for=2) as server:
+        with (
+            pytest.raises(OperatorError, match="disk is full"),
+            Streaming(tmp_path, server, refresh=refresh) as streaming,
+        ):
+            streaming.until(lambda _: streaming.failure is not None, "ended")
+        assert set(landed_ids(tmp_path)) <= set(ids(server))
+
+
 def test_what_an_earlier_capture_landed_is_refreshed_also_where_nothing_new_comes(tmp_path):
     """It may have been killed before its bars were made."""
     asked = []

@@ -256,10 +256,18 @@ def test_what_cannot_be_backfilled_is_said(shell, arguments, said):
     assert not any("Traceback" in line or "not expected" in line for line in lines)
 
 
-def test_wrong_questions_about_coverage_are_explained(shell):
-    """Unknown venues and days that are none."""
-    unknown = shell("coverage", "--instrument", "bitstamp:BTCUSD")
-    assert (unknown.status, "venues are binance, coinbase, kraken, okx" in unknown.err) == (2, True)
+@pytest.mark.parametrize(
+    ("instrument", "said"),
+    [
+        ("bitstamp:BTCUSD", "venues are binance, coinbase, kraken, okx"),
+        ("", "'' is not an instrument"),
+        (f"{BTC},binance:ETHUSDT", "takes one instrument"),
+    ],
+)
+def test_wrong_questions_about_coverage_are_explained(shell, instrument, said):
+    """Unknown venues, no instrument or several, and days that are none."""
+    unknown = shell("coverage", "--instrument", instrument)
+    assert (unknown.status, said in unknown.err) == (2, True), unknown.err
     assert shell("coverage", "--from", "2024-08-02", "--to", "2024-08-01").status == 2
 
 

@@ -199,6 +199,7 @@ def test_an_alias_of_an_instrument_that_is_left_out_does_not_matter(shell):
         (["--instruments", "binanc:BTCUSDT"], "did you mean binance:BTCUSDT?"),
         (["--instruments", "BTCUSDT"], "instruments look like binance:BTCUSDT"),
         (["--for", "a while"], "not a length of time: 'a while'"),
+        (["--for", ""], "not a length of time: ''"),
         (["--metrics-port", "99999"], "choose another port"),
     ],
 )

@@ -21,7 +21,8 @@ class Refresher:
     """
     Calls *refresh* with *stop*, then *compact*, every *seconds* if anything has landed since, until that is set.
 
-    What it raises is logged, and stands in *problem* until it works again; trades land all the same.
+    What it raises is logged, and stands in *problem* until it works again; trades land all the same. But a full disk
+    is for a person.
     """
 
     def __init__(
@@ -56,6 +57,8 @@ class Refresher:
             self._refresh(self._stop)
         except Exception as e:
             problem = str(e) or type(e).__name__
+            if "disk is full" in problem:  # nothing will land either
+                raise
             if problem != self.problem:
                 is_expected = isinstance(e, CryptoLakeError)
                 log.warning("refresh.failed", reason=problem, exc_info=not is_expected)

@@ -54,6 +54,13 @@ def settings_from(
     return load_settings(home=home, coins=coins, **{"capture.instruments": instruments})
 
 
+def one_instrument(text: str) -> str:
+    """Return what `--instrument` names, which is no list."""
+    if "," in text:
+        raise ConfigError(f"--instrument takes one instrument, as in binance:BTCUSDT, not {text!r}")
+    return text
+
+
 def clock_at(as_of: str | None) -> Clock:
     """Return a clock that stands at *as_of*, or the real one."""
     return Clock.fixed(moment(as_of)) if as_of else Clock()

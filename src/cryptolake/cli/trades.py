@@ -20,6 +20,7 @@ from cryptolake.cli.options import (
     age,
     day,
     days_between,
+    one_instrument,
     settings_from,
 )
 from cryptolake.errors import ConfigError
@@ -70,7 +71,7 @@ def stream(
     from cryptolake.wiring import instruments_of, open_capture, open_lake, open_metrics
 
     clock, settings = Clock(), settings_from(home, instruments=instruments)
-    seconds = age(for_).total_seconds() if for_ else None
+    seconds = age(for_).total_seconds() if for_ is not None else None
     wanted = instruments_of(settings, *(settings.capture.instruments if instruments else ()))
     with ExitStack() as stack:
         stop = stack.enter_context(stopping())
@@ -109,9 +110,7 @@ def backfill(
     days = day(start), day(end)
     if days[0] > days[1]:
         raise ConfigError(f"--from {days[0]} is after --to {days[1]}")
-    if "," in instrument:
-        raise ConfigError(f"--instrument takes one instrument, as in binance:BTCUSDT, not {instrument!r}")
-    [wanted] = instruments_of(settings, instrument)
+    [wanted] = instruments_of(settings, one_instrument(instrument))
     with filling.following(as_json=json, debug=debug) as tell, open_lake(settings, clock) as lake:
         filled = fill(settings, clock, lake, wanted, days, tell)
     status = int(bool(filled.missing_ids or filled.rejected or filled.incomplete or filled.without))
@@ -138,8 +137,8 @@ def coverage(
     from cryptolake.wiring import has_trades, instruments_of, open_lake, refresh_coverage
 
     clock, settings, days = Clock(), settings_from(home), Days(*days_between(start, end))
-    if instrument:
-        instruments_of(settings, instrument)
+    if instrument is not None:
+        instruments_of(settings, one_instrument(instrument))
     if not has_trades(settings, clock):
         show.nothing(
             f"nothing captured: there are no trades at {settings.home} yet; "
