@@ -139,12 +139,19 @@ def test_a_terminal_has_room_for_some_columns(lake_shell):
     *_, last = shown_on(terminal)
     lines = [line.rstrip() for line in last.splitlines()]
     assert process.wait() == 0
-    assert all(len(line) <= 100 for line in lines if "no room for" not in line)
+    assert all(len(line) <= 100 for line in lines)
     assert any(re.match(r" coin_id +price_date", line) for line in lines)
-    assert any(
-        "no room for " in line and "volatility_30d" in line and "select fewer columns" in line
-        for line in lines
-    )
+    said = " ".join(lines)
+    assert re.search(r"no room for .*volatility_30d.*; select fewer columns, or add --format csv", said)
+
+
+def test_a_narrow_terminal_shows_whole_names_and_says_what_it_has_no_room_for(lake_shell):
+    """The snapshots of the tables go first; `--json` has them."""
+    process, terminal = on_a_terminal(lake_shell, "status", env={"COLUMNS": "60"})
+    *_, last = shown_on(terminal)
+    assert process.wait() == 0
+    assert re.search(r"^ bronze\.historical_prices +[\d,]+ +2024-03-16 +[\d.]+ kB *\r?$", last, re.MULTILINE)
+    assert "no room for snapshot; --json has all of it" in last
 
 
 def test_a_terminal_gets_no_binary(lake_shell):

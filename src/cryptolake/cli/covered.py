@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from cryptolake.cli.terminal import console, counted, note, print_json, span, table
+from cryptolake.cli.terminal import JSON_HAS_ALL, Columns, console, counted, note, print_json, span, table
 
 if TYPE_CHECKING:
     from cryptolake.serving.coverage import DayCoverage, Gap, InstrumentCoverage
 
 SHOWN_RANGES, SHOWN_GAPS = 2, 20
+DAYS = Columns(
+    ["instrument", "day", "trades>", "complete ids", "missing>", "absent>", "rejected>", "complete"],
+    spare=["absent>", "rejected>", "complete ids", "trades>", "missing>"],
+    folds={"complete": 16},
+)
+GAPS = Columns(["instrument", "gap", "ids>", "state", "reason", "age>"], spare=["reason", "age>", "ids>"])
 
 
 def coverage(found: Sequence[InstrumentCoverage], status: int, *, as_json: bool) -> None:
@@ -19,26 +24,10 @@ def coverage(found: Sequence[InstrumentCoverage], status: int, *, as_json: bool)
     if as_json:
         print_json({"instruments": [_plain(i) for i in found], "exit_status": status})
         return
-    days = [_day(i.instrument, day) for i in found for day in i.days]
-    if days:
-        headers = [
-            "instrument",
-            "day",
-            "trades>",
-            "complete ids",
-            "missing>",
-            "absent>",
-            "rejected>",
-            "complete",
-        ]
-        table(headers, days, fits=sys.stdout.isatty())
+    days(found, instead=JSON_HAS_ALL)
     gaps = [_gap(i.instrument, gap) for i in found for gap in i.gaps]
     if gaps:
-        table(
-            ["instrument", "gap", "ids>", "state", "reason", "age>"],
-            gaps[:SHOWN_GAPS],
-            fits=sys.stdout.isatty(),
-        )
+        table(GAPS, gaps[:SHOWN_GAPS], instead=JSON_HAS_ALL)
     if (more := len(gaps) - SHOWN_GAPS) > 0:
         note(f"… and {more:,} more; --json has them all")
     for i in found:
@@ -51,12 +40,11 @@ def coverage(found: Sequence[InstrumentCoverage], status: int, *, as_json: bool)
         console().print("[green]no id is missing or rejected[/]")
 
 
-def days(found: Sequence[InstrumentCoverage]) -> None:
-    """Print a line an instrument and day."""
+def days(found: Sequence[InstrumentCoverage], *, instead: str = "") -> None:
+    """Print a line an instrument and day; a terminal with no room for all columns is told what to do *instead*."""
     rows = [_day(i.instrument, day) for i in found for day in i.days]
-    headers = ["instrument", "day", "trades>", "complete ids", "missing>", "absent>", "rejected>", "complete"]
     if rows:
-        table(headers, rows, fits=sys.stdout.isatty())
+        table(DAYS, rows, instead=instead)
 
 
 def _plain(of: InstrumentCoverage) -> dict[str, Any]:

@@ -12,17 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from cryptolake.cli.terminal import (
-    column_widths,
-    console,
-    counted,
-    note,
-    print_json,
-    size,
-    span,
-    table,
-    tabled,
-)
+from cryptolake.cli.terminal import Columns, console, counted, note, print_json, size, span, table, tabled
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -102,7 +92,7 @@ def summary(last: Snapshot, *, as_json: bool) -> None:
         print_json(_plain(last))
         return
     rows = [_counts(p.stats, "%Y-%m-%d %H:%M:%S") for p in last.instruments]
-    table(*_fitting(HEADERS, rows) if sys.stdout.isatty() else (HEADERS, rows))
+    table(Columns(HEADERS, LEAST_IMPORTANT), rows)
     landed = f"{counted(last.landing.rows_landed, 'trade')} landed in {span(last.seconds)}"
     if (earlier := last.landing.rows_landed - sum(p.stats.new for p in last.instruments)) > 0:
         landed += f", {earlier:,} of them received by an earlier capture"
@@ -133,20 +123,7 @@ HEADERS = [
     "closed>",
     "ids missing>",
 ]
-
-
 LEAST_IMPORTANT = ("closed>", "lag>", "duplicates>", "newest (UTC)", "rejected>", "a second>", "gaps open>")
-
-
-def _fitting(headers: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
-    """Return the columns that a line has room for; no number is ever cut."""
-    kept = list(range(len(headers)))
-    for dropped in LEAST_IMPORTANT:
-        widths = column_widths(headers, rows)
-        if sum(widths[n] for n in kept) <= console().width:
-            break
-        kept = [n for n in kept if headers[n] != dropped]
-    return [headers[n] for n in kept], [[row[n] for n in kept] for row in rows]
 
 
 def _view(snapshot: Snapshot, rates: dict[str, float]) -> Group:
@@ -168,7 +145,7 @@ def _view(snapshot: Snapshot, rates: dict[str, float]) -> Group:
     if snapshot.refresh_problem:
         lines.append(f"bars are not brought up to date: {snapshot.refresh_problem}")
     return Group(
-        tabled(*_fitting(headers, rows), whole=len(headers)),
+        tabled(Columns(headers, LEAST_IMPORTANT), rows, console().width),
         *(Text(f" {line}", overflow="ellipsis", no_wrap=True) for line in lines),
     )
 

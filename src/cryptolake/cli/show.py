@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from cryptolake.cli import covered
 from cryptolake.cli.follow import tally
 from cryptolake.cli.terminal import (
+    JSON_HAS_ALL,
     LONGEST_CELL,
     MARKS,
-    column_widths,
+    Columns,
     command_of,
     console,
     money,
@@ -40,6 +40,23 @@ if TYPE_CHECKING:
 
 SCREEN_ROWS = 40
 DEMO_COINS = 10
+MODELS = Columns(
+    ["model", "rows added>", "replaced>", "removed>", "files rewritten>", "time>"],
+    spare=["files rewritten>", "removed>", "time>"],
+)
+TABLES = Columns(["table", "rows>", "newest", "snapshot", "size>"], spare=["snapshot", "size>"])
+CAPTURED = Columns(
+    ["captured", "trades>", "newest trade (UTC)", "open gaps>", "ids missing>"],
+    spare=["newest trade (UTC)", "open gaps>"],
+)
+COINS = Columns(
+    ["gold.fact_market_daily", "USD>", "1 day>", "volatility 30d>", "drawdown>", "MA30", "last 30 days"],
+    spare=["MA30", "volatility 30d>", "drawdown>"],
+)
+BARS = Columns(
+    ["gold.fact_ohlcv 1m", "UTC", "open>", "high>", "low>", "close>", "volume>", "trades>", "complete"],
+    spare=["trades>", "volume>", "high>", "low>", "open>"],
+)
 SIGNALS = {"ABOVE_MA30": "above", "BELOW_MA30": "below", "AT_MA30": "at"}
 
 
@@ -74,7 +91,7 @@ def models(runs: Sequence[ModelRun], *, as_json: bool) -> None:
         ]
         for m in runs
     ]
-    table(["model", "rows added>", "replaced>", "removed>", "files rewritten>", "time>"], rows)
+    table(MODELS, rows, instead=JSON_HAS_ALL)
 
 
 def checks(results: Sequence[CheckResult], *, as_json: bool) -> None:
@@ -119,7 +136,8 @@ def maintained(done: Sequence[Maintained], *, planned: bool, as_json: bool) -> N
         for m in done
     ]
     files = "files to compact>" if planned else "files compacted>"
-    table(["table", files, "snapshots>", "orphans>", "freed>"], rows)
+    columns = Columns(["table", files, "snapshots>", "orphans>", "freed>"], spare=["orphans>", "snapshots>"])
+    table(columns, rows, instead=JSON_HAS_ALL)
 
 
 def status(state: Status, home: str, *, as_json: bool) -> None:
@@ -128,7 +146,7 @@ def status(state: Status, home: str, *, as_json: bool) -> None:
         print_json(state)
         return
     note(f"the lake at {home}")
-    _tables(state)
+    _tables(state, instead=JSON_HAS_ALL)
     _captured(state)
     checked = f"{state.last_checked_at:%Y-%m-%d %H:%M:%S} UTC" if state.last_checked_at else "never"
     note(f"last run: {state.last_run_id or 'none'}, checked {checked}")
@@ -142,12 +160,12 @@ def status(state: Status, home: str, *, as_json: bool) -> None:
         _bad_check(f.status, f.table, f.check, f.message)
 
 
-def _tables(state: Status) -> None:
+def _tables(state: Status, *, instead: str = "") -> None:
     rows = [
         [t.table, f"{t.rows:,}", str(t.newest or "-"), str(t.snapshot_id or "-"), size(t.bytes)]
         for t in state.tables
     ]
-    table(["table", "rows>", "newest", "snapshot", "size>"], rows)
+    table(TABLES, rows, instead=instead)
 
 
 def _captured(state: Status) -> None:
@@ -162,7 +180,7 @@ def _captured(state: Status) -> None:
         for c in state.captured
     ]
     if rows:
-        table(["captured", "trades>", "newest trade (UTC)", "open gaps>", "ids missing>"], rows)
+        table(CAPTURED, rows, instead=JSON_HAS_ALL)
 
 
 def demo(played: Played) -> None:
@@ -206,16 +224,7 @@ def _coins(played: Played) -> None:
         ]
         for c in shown
     ]
-    headers = [
-        "gold.fact_market_daily",
-        "USD>",
-        "1 day>",
-        "volatility 30d>",
-        "drawdown>",
-        "MA30",
-        "last 30 days",
-    ]
-    table(headers, rows)
+    table(COINS, rows)
     if more := len(played.coins) - len(shown):
         console().print(f"[dim]… and {more} more coins, as of {played.as_of:%Y-%m-%d %H:%M} UTC[/]")
 
@@ -233,8 +242,7 @@ def _trades(played: Played) -> None:
         ]
         for b in played.bars
     ]
-    prices = ["open>", "high>", "low>", "close>"]
-    table(["gold.fact_ohlcv 1m", "UTC", *prices, "volume>", "trades>", "complete"], rows)
+    table(BARS, rows)
     covered.days(played.coverage)
 
 
@@ -252,22 +260,16 @@ def result(batches: pa.RecordBatchReader, limit: int | None, output: Path | None
         if more:
             break
     headers = [f.name + (">" if _is_number(f.type) else "") for f in batches.schema]
-    fitting = _fitting(headers, rows)
-    table(headers[:fitting], [row[:fitting] for row in rows], fits=sys.stdout.isatty())
-    if left_out := [header.removesuffix(">") for header in headers[fitting:]]:
-        note(f"no room for {', '.join(left_out)}; select fewer columns, or add --format csv")
+    folds = {header: LONGEST_CELL for header in headers if not header.endswith(">")}
+    table(
+        Columns(headers, folds=folds, least=1),
+        rows,
+        instead="; select fewer columns, or add --format csv",
+    )
     if more and limit is None:
         note(f"the first {most} rows; --limit N shows more, --format csv all")
     else:
         note(f"{len(rows)} row{'' if len(rows) == 1 else 's'}")
-
-
-def _fitting(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
-    """Return how many of the columns there is room for: on a terminal those of its width, else all."""
-    if not sys.stdout.isatty():
-        return len(headers)
-    widths = [min(width, LONGEST_CELL) for width in column_widths(headers, rows)]
-    return max(1, sum(end <= console().width for end in accumulate(widths)))
 
 
 def _cell(value: Any) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,8 @@ BARS = "▁▂▃▄▅▆▇█"
 UNITS = ("B", "kB", "MB", "GB", "TB")
 WIDTH_ELSEWHERE = 120
 COLUMN_GAP = 3
-LONGEST_CELL = 60
+LONGEST_CELL, SHORTEST_NAME = 60, 5
+JSON_HAS_ALL = "; --json has all of it"
 TENTHS_BELOW_SECONDS = 10
 MARKS = {
     "passed": "[green]passed[/]",
@@ -58,49 +60,102 @@ def print_json(value: Any) -> None:
     sys.stdout.buffer.flush()
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, fits: bool = True) -> None:
+@dataclass(frozen=True)
+class Columns:
     """
-    Print a table; a header that ends in `>` is of a column aligned to the right.
+    The columns of a table, by their *headers*; one that ends in `>` is aligned to the right.
 
-    One that *fits* folds what is too long for a line; another makes its lines as long as they must be.
+    Where a line has no room for all of them, those in *spare* are left out, the first one first, then any from the
+    right until *least* are left. None is broken but those in *folds*: at words, to no fewer characters than it says.
+    Where *least* are too many, the first one is cut, with an ellipsis; where little would be left of it, it stands alone.
+    """
+
+    headers: Sequence[str]
+    spare: Sequence[str] = ()
+    folds: Mapping[str, int] = field(default_factory=dict)
+    least: int = 2
+
+    @property
+    def names(self) -> list[str]:
+        """Return the headers as they are shown."""
+        return [header.removesuffix(">") for header in self.headers]
+
+    def widths(self, rows: Sequence[Sequence[str]]) -> list[int]:
+        """Return the characters that each column takes where nothing is folded, without the gap to the next one."""
+        from rich.cells import cell_len
+
+        return [
+            max(cell_len(line) for cell in (name, *(row[n] for row in rows)) for line in cell.split("\n"))
+            for n, name in enumerate(self.names)
+        ]
+
+    def least_widths(self, rows: Sequence[Sequence[str]]) -> list[int]:
+        """Return the characters that each column takes where all that may be folded is."""
+        return [
+            min(width, self.folds.get(header, width))
+            for header, width in zip(self.headers, self.widths(rows), strict=True)
+        ]
+
+    def fitting(self, rows: Sequence[Sequence[str]], room: int) -> list[int]:
+        """Return which columns a line of *room* characters has room for."""
+        needed = self.least_widths(rows)
+        kept = list(range(len(needed)))
+        spare = [self.headers.index(header) for header in self.spare if header in self.headers]
+        for number in dict.fromkeys([*spare, *reversed(kept)]):
+            if len(kept) <= self.least:
+                needed[0] = min(needed[0], SHORTEST_NAME)
+            if len(kept) == 1 or line_width(needed[n] for n in kept) <= room:
+                break
+            kept.remove(number)
+        return kept
+
+
+def line_width(widths: Iterable[int]) -> int:
+    """Return how long a line of columns is, with the gaps between them and the edges."""
+    return sum(width + COLUMN_GAP for width in widths) - 1
+
+
+def table(columns: Columns, rows: Sequence[Sequence[str]], *, instead: str = "") -> None:
+    """
+    Print a table. A terminal too narrow for all *columns* is told what is left out, and what to do *instead*.
+
+    Elsewhere lines are as long as they must be, and nothing is left out.
     """
     from rich.console import Console
 
-    shown = tabled(headers, rows)
-    if fits:
-        console().print(shown)
-    else:
-        Console(highlight=False, width=sum(column_widths(headers, rows))).print(shown)
+    if not sys.stdout.isatty():
+        width = line_width(columns.widths(rows))
+        Console(highlight=False, width=width).print(tabled(columns, rows, width))
+        return
+    room = console().width
+    console().print(tabled(columns, rows, room))
+    kept = columns.fitting(rows, room)
+    if left_out := [name for n, name in enumerate(columns.names) if n not in kept]:
+        console().print(f"no room for {', '.join(left_out)}{instead}", markup=False)
 
 
-def tabled(headers: Sequence[str], rows: Sequence[Sequence[str]], *, whole: int = 0) -> Table:
-    """Return the table that `table` prints; the first *whole* columns are never folded."""
+def tabled(columns: Columns, rows: Sequence[Sequence[str]], room: int) -> Table:
+    """Return a table of those *columns* that a line of *room* characters has room for."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
+    kept, widths = columns.fitting(rows, room), columns.least_widths(rows)
     shown = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for number, header in enumerate(headers):
-        right = header.endswith(">")
+    for n in kept:
+        header = columns.headers[n]
+        folds = header in columns.folds
         shown.add_column(
-            Text(header.removesuffix(">") if right else header),
-            justify="right" if right else "left",
-            overflow="fold",
-            no_wrap=number < whole,
+            Text(columns.names[n]),
+            justify="right" if header.endswith(">") else "left",
+            overflow="fold" if folds else "ellipsis",
+            no_wrap=not folds,
         )
+    if columns.headers[0] not in columns.folds:
+        shown.columns[0].max_width = max(room - line_width(widths[n] for n in kept[1:]) - COLUMN_GAP, 1)
     for row in rows:
-        shown.add_row(*(Text(cell) for cell in row))
+        shown.add_row(*(Text(row[n]) for n in kept))
     return shown
-
-
-def column_widths(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
-    """Return the characters that each column takes where nothing is folded, with the gap to the next one."""
-    from rich.cells import cell_len
-
-    return [
-        max(cell_len(header.removesuffix(">")), *(cell_len(row[i]) for row in rows), 1) + COLUMN_GAP
-        for i, header in enumerate(headers)
-    ]
 
 
 def sparkline(values: Sequence[float]) -> str:
