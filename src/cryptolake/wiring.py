@@ -127,7 +127,7 @@ def warn_of_undeclared(instruments: Sequence[Instrument]) -> None:
         if (one.venue, one.stored_as) not in declared:
             log.warning(
                 "instrument.undeclared",
-                instrument=f"{one.venue}:{one.stored_as}",
+                instrument=one.stored_name,
                 reason="it is not in dim_instruments: its trades are kept, and its coin is unknown",
             )
 

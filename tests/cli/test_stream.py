@@ -12,6 +12,11 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
+from cryptolake.capture.instruments import Instrument
+from cryptolake.capture.lander import LandingState
+from cryptolake.capture.snapshot import Pace, Snapshot
+from cryptolake.capture.writer import InstrumentStats
+from cryptolake.cli.live import summary
 from cryptolake.demo import open_venues
 from cryptolake.replay import faults
 from cryptolake.replay.venues.server import VenueServer
@@ -87,6 +92,21 @@ def test_a_stream_ends_after_a_while(shell):
     again = shell("stream", "--for", "1s", "--instruments", BTC, "--json")
     assert (again.status, [i["new"] for i in again.json["instruments"]]) == (0, [0])
     assert captured(shell) == {"BTCUSDT": (ROWS, ROWS), "ETHUSDT": (ROWS, ROWS)}
+
+
+def test_an_instrument_whose_trades_were_all_healed_is_not_silent(capfd):
+    """Nothing came from its connections, and its trades are in the lake all the same."""
+    counts = dict.fromkeys(InstrumentStats.__annotations__, 0)
+    healed, silent = (
+        InstrumentStats(**{**counts, "instrument": Instrument("binance", symbol, symbol), "new": new})
+        for symbol, new in (("BTCUSDT", 5_000), ("NOPEUSDT", 0))
+    )
+    landing = LandingState(rows_landed=5_000, commits=1)
+    summary(
+        Snapshot(1.0, [Pace(healed, 0.0), Pace(silent, 0.0)], [], [], landing, 0, is_full=False),
+        as_json=False,
+    )
+    assert "nothing was received of binance:NOPEUSDT\n" in capfd.readouterr().out
 
 
 def test_open_gaps_are_no_failure_of_a_stream(tmp_path, capfd):

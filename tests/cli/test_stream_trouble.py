@@ -170,7 +170,9 @@ def test_a_symbol_that_is_listed_anew_is_refused_until_it_has_a_name_of_its_own(
         assert len(kept.out.split()) == 1 + COUNT
     with VenueServer.open(relisted, waits_for=2) as new:
         shell = shell_at(home, capfd, new, **alias)
-        assert shell("stream", "--for", "1s").status == 0
+        said = shell("stream", "--for", "1s")
+        assert (said.status, f" {BTC}#2 " in said.out, f" {BTC} " in said.out) == (0, True, False)
+        assert shell("coverage", "--instrument", f"{BTC}#2", "--json").json["instruments"][0]["is_captured"]
         assert is_whole(shell, new, "BTCUSDT#2")
         assert is_whole(shell, old)
 
@@ -184,7 +186,8 @@ def test_a_symbol_that_the_venue_does_not_have_is_warned_of(tmp_path, capfd):
         assert is_whole(shell, venues)
     [told] = [event for event in warnings(said.err) if event["event"] == "instrument.unknown"]
     assert (told["instrument"], "as the venue spells it" in told["reason"]) == ("binance:NOPEUSDT", True)
-    assert "nothing was received of binance:NOPEUSDT" in said.out
+    assert "nothing was received of binance:NOPEUSDT\n" in said.out
+    assert "the venue knows no trade of binance:NOPEUSDT; write it as the venue spells it\n" in said.out
 
 
 def test_a_capture_that_got_nothing_is_no_coverage(tmp_path, capfd):

@@ -59,7 +59,7 @@ class HealingState:
     """
     What the healer of a *venue* does: `watching`, `healing`, `waiting` (until the venue answers again) or `paused`.
 
-    *answers* were used so far, and gave *filled* ids.
+    *answers* were used so far, and gave *filled* ids. *unknown* are the instruments that the venue names no trade of.
     """
 
     venue: str
@@ -67,6 +67,7 @@ class HealingState:
     answers: int
     filled: int
     problem: str
+    unknown: Sequence[str] = ()
 
 
 class Healer:
@@ -104,7 +105,8 @@ class Healer:
 
     def state(self) -> HealingState:
         """Return what it does; any thread may ask."""
-        return HealingState(self.venue.name, self._state, self._answers, self._filled, self._problem)
+        unknown = sorted(self._instruments[symbol].name for symbol in self._unknown)
+        return HealingState(self.venue.name, self._state, self._answers, self._filled, self._problem, unknown)
 
     def run(self) -> None:
         """

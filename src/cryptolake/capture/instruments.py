@@ -22,6 +22,11 @@ class Instrument:
         """Return what the settings call it: `venue:SYMBOL`."""
         return f"{self.venue}:{self.symbol}"
 
+    @property
+    def stored_name(self) -> str:
+        """Return what the lake calls it, and so `coverage`: `venue:SYMBOL`, with the symbol that it is stored as."""
+        return f"{self.venue}:{self.stored_as}"
+
 
 def parse_instruments(
     texts: Sequence[str], aliases: Mapping[str, str], known_venues: Collection[str]

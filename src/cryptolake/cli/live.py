@@ -100,9 +100,7 @@ def summary(last: Snapshot, *, as_json: bool) -> None:
         missing, gaps = counted(last.open_ids, "id"), counted(last.open_gaps, "gap")
         landed += f"; missing: {missing} in {gaps}, see `cryptolake coverage`"
     note(landed)
-    if silent := [p.stats.instrument.name for p in last.instruments if not p.stats.received]:
-        note(f"nothing was received of {', '.join(silent)}")
-    for line in _unreadable(last):
+    for line in (*_silent(last), *_unreadable(last)):
         note(line)
     if last.refresh_problem:
         note(f"bars are not brought up to date: {last.refresh_problem}")
@@ -153,7 +151,7 @@ def _view(snapshot: Snapshot, rates: dict[str, float]) -> Group:
 def _counts(stats: InstrumentStats, moment: str = "%H:%M:%S") -> list[str]:
     newest = "-" if stats.traded_at_us is None else _at(stats.traded_at_us).strftime(moment)
     return [
-        stats.instrument.name,
+        stats.instrument.stored_name,
         f"{stats.new:,}",
         newest,
         f"{stats.duplicates:,}",
@@ -188,6 +186,16 @@ def _spool(snapshot: Snapshot) -> str:
         f"spool: {counted(landing.spool_trades, 'trade')} ({size(landing.spool_bytes)}), "
         f"landed {landing.rows_landed:,}, {last}{trouble}"
     )
+
+
+def _silent(last: Snapshot) -> Iterator[str]:
+    """Say of which instruments no trade came, live or healed, and of which of them the venue knows none."""
+    silent = [p.stats.instrument for p in last.instruments if not (p.stats.received or p.stats.new)]
+    if silent:
+        yield f"nothing was received of {', '.join(one.stored_name for one in silent)}"
+    unknown = {name for one in last.healing for name in one.unknown}
+    if names := [one.name for one in silent if one.name in unknown]:
+        yield f"the venue knows no trade of {', '.join(names)}; write it as the venue spells it"
 
 
 def _unreadable(snapshot: Snapshot) -> list[str]:
