@@ -97,9 +97,12 @@ def open_existing_lake(settings: Settings, clock: Clock) -> Lake:
         if lake.tables():
             return lake
         lake.close()
-    raise LakeError(
-        f"there is no lake at {settings.home} yet; `cryptolake demo` or `cryptolake run` makes one"
-    )
+    raise LakeError(no_lake(settings))
+
+
+def no_lake(settings: Settings) -> str:
+    """Say that there is no lake, and what makes one."""
+    return f"there is no lake at {settings.home} yet; `cryptolake demo`, `cryptolake run` or `cryptolake stream` makes one"
 
 
 def instruments_of(settings: Settings, *names: str) -> tuple[Instrument, ...]:

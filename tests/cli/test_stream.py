@@ -94,6 +94,14 @@ def test_a_stream_ends_after_a_while(shell):
     assert captured(shell) == {"BTCUSDT": (ROWS, ROWS), "ETHUSDT": (ROWS, ROWS)}
 
 
+def test_before_any_check_the_status_says_so_once(shell):
+    """A lake that only streams has no run and no check."""
+    assert shell("stream", "--for", "1s").status == 0
+    said = shell("status").out
+    assert said.endswith("\nno check has run yet\n")
+    assert "last run" not in said
+
+
 def test_an_instrument_whose_trades_were_all_healed_is_not_silent(capfd):
     """Nothing came from its connections, and its trades are in the lake all the same."""
     counts = dict.fromkeys(InstrumentStats.__annotations__, 0)

@@ -23,11 +23,11 @@ def assert_explained(said: Said, *parts: str) -> None:
 @pytest.mark.parametrize(
     ("command", "status", "said"),
     [
-        (["query", "select 1"], 2, "`cryptolake demo` or `cryptolake run` makes one"),
+        (["query", "select 1"], 2, "`cryptolake demo`, `cryptolake run` or `cryptolake stream` makes one"),
         (["check"], 1, "run `cryptolake run` first"),
         (["transform"], 0, "nothing to transform"),
         (["maintain"], 0, "nothing to maintain"),
-        (["status"], 0, "`cryptolake demo` or `cryptolake run` makes one"),
+        (["status"], 0, "`cryptolake demo`, `cryptolake run` or `cryptolake stream` makes one"),
         (["coverage"], 1, "`cryptolake stream` captures them"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",

@@ -90,6 +90,8 @@ def test_a_connection_only_reads_its_lake(home: Path, statement: str) -> None:
 
 def test_there_is_nothing_to_connect_to_in_an_empty_home(tmp_path: Path) -> None:
     """The message says how to make a lake, and none is made."""
-    with pytest.raises(LakeError, match="`cryptolake demo` or `cryptolake run` makes one"):
+    with pytest.raises(
+        LakeError, match="`cryptolake demo`, `cryptolake run` or `cryptolake stream` makes one"
+    ):
         cryptolake.connect(tmp_path / "nothing")
     assert not (tmp_path / "nothing").exists()

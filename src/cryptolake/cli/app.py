@@ -251,15 +251,11 @@ def status(home: Home = None, json: Json = False, debug: Debug = False) -> None:
     from cryptolake.clock import Clock
     from cryptolake.serving.status import Status
     from cryptolake.serving.status import status as status_of
-    from cryptolake.wiring import has_lake, open_lake
+    from cryptolake.wiring import has_lake, no_lake, open_lake
 
     settings = settings_from(home)
     if not has_lake(settings):
-        show.nothing(
-            f"there is no lake at {settings.home} yet; `cryptolake demo` or `cryptolake run` makes one",
-            as_json=json,
-            content=Status([], [], None, None, []),
-        )
+        show.nothing(no_lake(settings), as_json=json, content=Status([], [], None, None, []))
         return
     with open_lake(settings, Clock()) as lake:
         show.status(status_of(lake), str(settings.home), as_json=json)

@@ -148,14 +148,12 @@ def status(state: Status, home: str, *, as_json: bool) -> None:
     note(f"the lake at {home}")
     _tables(state, instead=JSON_HAS_ALL)
     _captured(state)
-    checked = f"{state.last_checked_at:%Y-%m-%d %H:%M:%S} UTC" if state.last_checked_at else "never"
-    note(f"last run: {state.last_run_id or 'none'}, checked {checked}")
+    if state.last_checked_at is None:
+        note("no check has run yet")
+        return
+    note(f"last run: {state.last_run_id}, checked {state.last_checked_at:%Y-%m-%d %H:%M:%S} UTC")
     if not state.failing:
-        console().print(
-            "[green]all checks passed the last time they ran[/]"
-            if state.last_run_id
-            else "no check has run yet"
-        )
+        console().print("[green]all checks passed the last time they ran[/]")
     for f in state.failing:
         _bad_check(f.status, f.table, f.check, f.message)
 
