@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from structlog.testing import capture_logs
 
 from cryptolake.capture.arrivals import SEEN_FRAMES
 from cryptolake.capture.instruments import Instrument
@@ -284,7 +285,7 @@ def test_holes_come_newest_first(home):
 
 def test_a_spool_that_fails_stops_everything(home):
     """Nothing is acknowledged any more, whoever waits is told, and what was acknowledged is there after a restart."""
-    with home.capturing() as (books, writer):
+    with home.capturing() as (books, writer), capture_logs() as logged:
         writer.frames("toy", 1, [frame([1, 2])])
         durable(writer)
         books.spool._write.execute("pragma query_only = on")
@@ -296,6 +297,8 @@ def test_a_spool_that_fails_stops_everything(home):
         writer.close()
         assert isinstance(writer.failure, OperatorError)
         assert home.failures == [writer.failure]
+        [told] = [event for event in logged if event["event"] == "writer.failed"]
+        assert (told["reason"], told["exc_info"]) == (str(writer.failure), False)
         assert isinstance(answer, Future)
         with pytest.raises(OperatorError, match="has ended"):
             writer.head(BTC, 100, "tail").result(SECONDS)

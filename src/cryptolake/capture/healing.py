@@ -134,7 +134,7 @@ class Healer:
         except TransientError as e:
             self._note(e, e.after or 0.0)
         except Exception as e:  # whatever is wrong with one answer, the others must be asked for
-            log.exception("healing.failed", venue=self.venue.name)
+            log.exception("healing.failed", venue=self.venue.name, reason=str(e) or type(e).__name__)
             self._note(e, 0.0)
 
     def _next(self, history: TradeHistory) -> str:

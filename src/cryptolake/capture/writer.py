@@ -22,7 +22,7 @@ from cryptolake.capture.instruments import Instrument
 from cryptolake.capture.ledger import Ledger
 from cryptolake.capture.spool import Block, Spool
 from cryptolake.clock import Clock
-from cryptolake.errors import OperatorError
+from cryptolake.errors import CryptoLakeError, OperatorError
 from cryptolake.sources.records import Control, TradePage
 from cryptolake.sources.venue import ArchivePiece, Hole, Venue
 
@@ -277,7 +277,8 @@ class Writer:
                     self._closing.wait(LINGER_SECONDS)
         except Exception as e:  # whatever it was: nothing more may be acknowledged
             self.failure = e
-            log.exception("writer.failed")
+            is_expected = isinstance(e, CryptoLakeError)
+            log.exception("writer.failed", reason=str(e) or type(e).__name__, exc_info=not is_expected)
             self._on_failure(e)
         self._has_ended.set()
         self._abandon()

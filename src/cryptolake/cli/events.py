@@ -7,6 +7,7 @@ import sys
 import warnings
 
 import structlog
+from structlog.typing import Processor
 
 
 class _StandardError:
@@ -23,16 +24,16 @@ def log_events(level: str) -> None:
     """Log events of *level* and above (`info`, `warning`, `error`) with their fields."""
     warnings.simplefilter("ignore")
     logging.basicConfig(level=logging.CRITICAL)  # libraries say in exceptions what we have to know
-    renderer = (
-        structlog.dev.ConsoleRenderer(colors=True)
+    renderers: list[Processor] = (
+        [structlog.dev.ConsoleRenderer(colors=True)]
         if sys.stderr.isatty()
-        else structlog.processors.JSONRenderer()
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            renderer,
+            *renderers,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(file=_StandardError()),  # type: ignore[arg-type]
