@@ -22,6 +22,7 @@ from cryptolake.replay.venues.server import VenueServer
 
 SCRIPT = Path(sys.executable).with_name("cryptolake")
 NOON = "2024-03-16T12:00"
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,9 @@ class Shell:
 
     def __call__(self, *arguments: str | Path, env: Mapping[str, str] | None = None) -> Said:
         """Run a command in this process."""
-        before = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
+        before = [(number, signal.getsignal(number)) for number in STOPPING]
         with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "unraisablehook", sys.unraisablehook)
             patch.setattr(sys, "argv", ["cryptolake", *map(str, arguments)])
             for name, value in {**self.variables, **(env or {})}.items():
                 patch.setenv(name, value)
@@ -89,6 +91,18 @@ class Shell:
         return subprocess.Popen(
             [SCRIPT, *arguments], env={**os.environ, **self.variables}, **{**pipes, **options}
         )
+
+
+def redirected(shell: Shell, redirection: str, *arguments: str) -> Said:
+    """Run a command whose standard files a shell has redirected, as in `2>&-`."""
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$0" "$@" {redirection}', SCRIPT, *arguments],
+        env={**os.environ, **shell.variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return Said(done.returncode, done.stdout, done.stderr)
 
 
 NO_MOUNTS = 77

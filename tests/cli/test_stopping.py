@@ -8,6 +8,7 @@ import pty
 import re
 import signal
 import subprocess
+import sys
 import termios
 import threading
 from collections.abc import Callable, Iterator
@@ -23,8 +24,10 @@ pytestmark = pytest.mark.slow
 
 STOPPED = "stopped; nothing that was committed is lost, run again to continue\n"
 RUN = ("run", "--as-of", NOON)
-BOTH = pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"]
+EACH = pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+    ids=["Ctrl-C", "SIGTERM", "SIGHUP"],
 )
 
 
@@ -48,7 +51,7 @@ def held(shell: Shell, coin: str) -> Iterator[Callable[[], None]]:
         released.set()
 
 
-@BOTH
+@EACH
 def test_a_run_that_waits_for_a_vendor_is_stopped(shell, number, status):
     """It does not wait for the answer, and the next run asks for what is missing."""
     with held(shell, "ethereum") as wait:
@@ -61,7 +64,7 @@ def test_a_run_that_waits_for_a_vendor_is_stopped(shell, number, status):
     assert (again.status, f"{3 * POINTS:,} new rows in bronze.historical_prices" in again.out) == (0, True)
 
 
-@BOTH
+@EACH
 def test_a_run_that_transforms_is_stopped(shell, number, status):
     """The engine of the models has no say in it; the next run builds what is missing."""
     process = shell.start(*RUN)
@@ -72,6 +75,51 @@ def test_a_run_that_transforms_is_stopped(shell, number, status):
     assert (process.returncode, err) == (status, STOPPED), out + err
     again = shell.run()
     assert (again.status, "✓ check.gold" in again.out) == (0, True)
+
+
+WHERE_NOTHING_CAN_BE_RAISED = """
+import signal, sys, types, threading
+from cryptolake.cli.main import run
+
+class Last:
+    def __del__(self):
+        signal.raise_signal(int(sys.argv[1]))
+"""
+VERB_THAT_WAITS = """
+def verb():
+    Last()
+    threading.Event().wait(60)
+
+sys.modules["cryptolake.cli.app"] = types.SimpleNamespace(app=verb)
+run()
+"""
+TWO_SIGNALS = """
+from cryptolake.cli.stopping import stopping
+
+def verb():
+    with stopping() as stop:
+        Last()
+        assert stop.is_set()
+        Last()
+
+sys.modules["cryptolake.cli.app"] = types.SimpleNamespace(app=verb)
+run()
+"""
+
+
+@EACH
+@pytest.mark.parametrize(
+    "script", [VERB_THAT_WAITS, TWO_SIGNALS], ids=["the first", "the second of a stream"]
+)
+def test_a_signal_is_heeded_wherever_it_lands(number, status, script):
+    """Python ignores what is raised in `__del__`, a weak reference's callback or the collector; the command ends all the same."""
+    done = subprocess.run(
+        [sys.executable, "-c", WHERE_NOTHING_CAN_BE_RAISED + script, str(int(number))],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", STOPPED)
 
 
 def on_a_terminal(
@@ -101,6 +149,11 @@ def on_a_terminal(
 
 def shown_on(terminal: int) -> Iterator[str]:
     """Yield all that has been shown on *terminal*, again and again, until nobody writes there any more."""
+    yield from map(plain, shown_raw(terminal))
+
+
+def shown_raw(terminal: int) -> Iterator[bytes]:
+    """Yield the same, with the codes that move and colour it."""
     seen = b""
     while True:
         try:
@@ -110,7 +163,7 @@ def shown_on(terminal: int) -> Iterator[str]:
         if not more:
             break
         seen += more
-        yield plain(seen)
+        yield seen
     os.close(terminal)
 
 
@@ -167,13 +220,7 @@ def test_ctrl_c_on_a_terminal_leaves_it_tidy(shell):
         process, terminal = on_a_terminal(shell, *RUN)
         wait()
         os.write(terminal, b"\x03")
-        raw = b""
-        while True:
-            try:
-                raw += os.read(terminal, 65_536)
-            except OSError:
-                break
-        os.close(terminal)
+        *_, raw = shown_raw(terminal)
         assert process.wait() == 130
     assert plain(raw).splitlines()[-1] == STOPPED.strip()
     assert raw.rfind(b"\x1b[?25h") > raw.rfind(b"\x1b[?25l")

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -20,7 +21,7 @@ from cryptolake.cli.live import summary
 from cryptolake.demo import open_venues
 from cryptolake.replay import faults
 from cryptolake.replay.venues.server import VenueServer
-from tests.cli.commands import SCRIPT, Shell, with_mounts
+from tests.cli.commands import SCRIPT, Shell, redirected, with_mounts
 from tests.cli.test_stopping import on_a_terminal, shown_on
 from tests.cli.venues import ROWS, short_tape, until
 
@@ -67,9 +68,9 @@ def landing(process: subprocess.Popen[str]) -> list[str]:
     raise AssertionError("".join(lines))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_stream_that_is_told_to_stop_commits_what_it_has(shell, venues, number):
-    """Ctrl-C and SIGTERM drain and commit: the exit status is 0, and every trade is in the lake once."""
+    """Ctrl-C, SIGTERM and SIGHUP drain and commit: the exit status is 0, and every trade is in the lake once."""
     process = shell.start("stream", "--json")
     assert venues.finished.wait(60)
     landing(process)
@@ -115,6 +116,32 @@ def test_an_instrument_whose_trades_were_all_healed_is_not_silent(capfd):
         as_json=False,
     )
     assert "nothing was received of binance:NOPEUSDT\n" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full"])
+def test_a_stream_that_cannot_log_captures_all_the_same(shell, redirection):
+    """A standard error that is closed or full loses what is logged and nothing else; the status is the stream's own."""
+    said = redirected(shell, redirection, "stream", "--for", "1s", "--json")
+    assert (said.status, said.err, said.json["rows_landed"]) == (0, "", 2 * ROWS)
+
+
+def test_a_stream_whose_log_nobody_reads_goes_on_until_it_is_told_to_stop(shell, venues):
+    """As after `2>&1 >summary | head -1`: it captures, drains when it is told to, and prints its summary."""
+    theirs, ours = os.pipe()
+    process = shell.start("stream", "--json", stderr=ours)
+    os.close(ours)
+    assert os.read(theirs, 1)
+    os.close(theirs)
+    assert venues.finished.wait(60)
+    until(
+        lambda: (
+            process.poll() is not None or sum(copies for copies, _ in captured(shell).values()) == 2 * ROWS
+        )
+    )
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate()
+    assert (process.returncode, json.loads(out)["rows_landed"]) == (0, 2 * ROWS)
 
 
 def test_open_gaps_are_no_failure_of_a_stream(tmp_path, capfd):
@@ -211,6 +238,26 @@ def test_a_stream_on_a_terminal_says_that_it_stops(shell, venues):
     assert "800 trades landed in" in last
 
 
+def test_a_stream_whose_terminal_is_closed_commits_what_it_has(shell):
+    """As when an SSH session ends: what is drawn after that goes nowhere, and the exit status is 0."""
+    process, terminal = on_a_terminal(shell, "stream")
+    assert any("landed 800" in screen for screen in shown_on(terminal))
+    os.close(terminal)
+    assert process.wait(60) == 0
+    assert captured(shell) == {"BTCUSDT": (ROWS, ROWS), "ETHUSDT": (ROWS, ROWS)}
+
+
+def test_a_stream_under_nohup_outlives_its_session(shell, venues):
+    """A SIGHUP that is ignored stops nothing: the SIGTERM after it is the first signal, not the second."""
+    process = shell.start("stream", "--json", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    assert venues.finished.wait(60)
+    landing(process)
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate()
+    assert (process.returncode, json.loads(out)["rows_landed"]) == (0, 2 * ROWS), err
+
+
 def test_an_alias_of_an_instrument_that_is_left_out_does_not_matter(shell):
     """The settings have it for all; `--instruments` chooses some for once. In the settings themselves it is a slip."""
     relisted = {"CRYPTOLAKE_CAPTURE__ALIASES": "binance:LUNAUSDT=LUNAUSDT#2"}
@@ -301,6 +348,14 @@ rm "$CRYPTOLAKE_HOME/in-the-way"
 A_SECOND_A_MINUTE = 60
 
 
+def assert_expected(said: Path) -> None:
+    """Demand of what was logged that the end of the writer has its reason, and no stack."""
+    events = [json.loads(line) for line in said.read_text().splitlines() if line.startswith("{")]
+    for event in events:
+        assert not {"exc_info", "exception"} & set(event), event
+        assert event["event"] != "writer.failed" or "the disk is full" in event["reason"], event
+
+
 @pytest.mark.parametrize("free_kb", [150, pytest.param(400, marks=pytest.mark.deep)])
 def test_a_full_disk_ends_a_stream_and_loses_nothing(tmp_path, free_kb):
     """Exit status 2 and a message with the path and the free space; the next one has every trade, once."""
@@ -315,6 +370,7 @@ def test_a_full_disk_ends_a_stream_and_loses_nothing(tmp_path, free_kb):
     first = (tmp_path / "said").read_text().splitlines()[-1]
     assert said.out.splitlines()[0] == "status 2", said.out + first
     assert re.search(rf"the disk is full: {home}.* has [\d,]+ bytes free", first), first
+    assert_expected(tmp_path / "said")
     assert said.status == 0, said.out
     counts = [json.loads(line) for line in said.out.splitlines()[-2:]]
     assert {row["symbol"]: row["trades"] for row in counts} == sizes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import sqlite3
@@ -20,6 +21,7 @@ from cryptolake.replay.venues.server import VenueServer
 from cryptolake.replay.venues.tape import Tape, Track
 from tests.capture.streams import open_lake as open_local
 from tests.cli.commands import Shell
+from tests.cli.test_stopping import STOPPED, on_a_terminal, plain, shown_raw
 from tests.cli.test_stream import BTC, QUICKLY
 from tests.cli.venues import until
 
@@ -72,6 +74,15 @@ def lock(home: Path) -> sqlite3.Connection:
     catalog = sqlite3.connect(home / "catalog.db", isolation_level=None)
     catalog.execute("begin immediate")
     return catalog
+
+
+def impatient(home: Path) -> dict[str, str]:
+    """Return settings of the same lake that do not wait long for a lock of its catalog."""
+    return {
+        "CRYPTOLAKE_CATALOG__TYPE": "sql",
+        "CRYPTOLAKE_CATALOG__URI": f"sqlite:///{home}/catalog.db?timeout=0.2",
+        "CRYPTOLAKE_CATALOG__WAREHOUSE": f"file://{home}/warehouse",
+    }
 
 
 def killed_while_nothing_lands(shell: Shell, venues: VenueServer) -> None:
@@ -128,12 +139,7 @@ def test_a_catalog_that_another_process_has_locked_costs_no_trade(tmp_path, capf
     """They wait in the spool, the capture says so and ends with 1; the next one brings them in."""
     with VenueServer.open(tape(), waits_for=2) as venues:
         home = tmp_path / "home"
-        impatient = {
-            "CRYPTOLAKE_CATALOG__TYPE": "sql",
-            "CRYPTOLAKE_CATALOG__URI": f"sqlite:///{home}/catalog.db?timeout=0.2",
-            "CRYPTOLAKE_CATALOG__WAREHOUSE": f"file://{home}/warehouse",
-        }
-        shell = shell_at(home, capfd, venues, **impatient)
+        shell = shell_at(home, capfd, venues, **impatient(home))
         make_lake(home)
         with closing(lock(home)):
             said = shell("stream", "--for", "2s")
@@ -147,6 +153,46 @@ def test_a_catalog_that_another_process_has_locked_costs_no_trade(tmp_path, capf
         assert (last["event"], last["path"]) == ("spool.kept", str(shell.home / "spool" / FILE))
         assert shell("stream", "--for", "1s").status == 0
         assert is_whole(shell, venues)
+
+
+def test_a_second_ctrl_c_ends_a_stream_that_drains(tmp_path, capfd):
+    """At once, with the status of the signal and the cursor back; what was acknowledged is there for the next one."""
+    with VenueServer.open(tape(), waits_for=2) as venues:
+        shell = shell_at(tmp_path / "home", capfd, venues)
+        make_lake(shell.home)
+        with closing(lock(shell.home)):
+            process, terminal = on_a_terminal(shell, "stream")
+            screens = shown_raw(terminal)
+            assert venues.finished.wait(60)
+            until(lambda: spooled(shell.home) >= COUNT)
+            os.write(terminal, b"\x03")
+            assert any(b"once more to stop at once" in screen for screen in screens)
+            os.write(terminal, b"\x03")
+            *_, last = screens
+            assert process.wait() == 130
+        assert plain(last).endswith(STOPPED.replace("\n", "\r\n"))
+        assert last.rfind(b"\x1b[?25h") > last.rfind(b"\x1b[?25l")
+        assert shell("stream", "--for", "1s").status == 0
+        assert is_whole(shell, venues)
+
+
+def test_a_stream_that_nobody_reads_ends_with_its_own_status(tmp_path, capfd):
+    """A summary that cannot be printed hides neither that the lake was down, nor ends the capture before its time."""
+    with VenueServer.open(tape(), waits_for=2) as venues:
+        home = tmp_path / "home"
+        shell = shell_at(home, capfd, venues, **impatient(home))
+        make_lake(shell.home)
+        with closing(lock(shell.home)):
+            process = shell.start("stream")
+            process.stdout.close()
+            assert venues.finished.wait(60)
+            until(lambda: spooled(shell.home) >= COUNT)
+            process.send_signal(signal.SIGTERM)
+            with process.stderr as errors:
+                said = errors.read()
+            assert process.wait() == 1, said
+        assert "BrokenPipe" not in said
+        assert {event["event"] for event in warnings(said)} == {"lake.down", "spool.kept"}
 
 
 def test_a_symbol_that_is_listed_anew_is_refused_until_it_has_a_name_of_its_own(tmp_path, capfd):

@@ -6,6 +6,8 @@ The command line: parse, call, print. What is done, is done in the rooms below.
 `trades.py`        the verbs about trades: stream, backfill, coverage
 `replaying.py`     the verb that plays recorded data
 `main.py`          `main()`: run the verbs; errors become one clear message and an exit status
+`stopping.py`      what Ctrl-C, SIGTERM and SIGHUP do
+`standard.py`      standard output and error that may be closed, broken or full
 `options.py`       options that verbs share, and how they are read
 `events.py`        what is logged, and how
 `follow.py`        a run as it goes: a line a step, a progress bar

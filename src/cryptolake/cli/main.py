@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
-import atexit
 import errno
 import os
-import signal
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from typing import NoReturn
 
+from cryptolake.cli import standard
 from cryptolake.cli.events import log_events
+from cryptolake.cli.stopping import exit_stopped, heed_signals
 from cryptolake.errors import CryptoLakeError, OperatorError
 
 NEEDS_A_PERSON, MISSING = 2, 1
-SIGNALLED = 128
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
-GRACE_SECONDS = 10
-"""So long may a command that was stopped take to tidy up, before it is ended."""
-
-
-class Stopped(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM arrived; *signum* says which."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(signum)
-        self.signum = signum
 
 
 def run() -> None:
     """Run the command line in `sys.argv` and exit with its status."""
     debug = "--debug" in sys.argv
+    output = standard.take_over()
     log_events("info" if debug else "error")
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # gives memory back sooner than Arrow's own
-    stops: list[Stopped] = []
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, lambda number, _: _stop(stops, number))
+    stops = heed_signals()
     try:
         from cryptolake.cli.app import app
 
@@ -43,10 +31,9 @@ def run() -> None:
     except BaseException as e:
         is_done = isinstance(e, SystemExit) and not e.code
         if stops and not is_done:  # whatever libraries on the way have made of it
-            _exit_stopped(stops[0])
-        if isinstance(e, SystemExit) and isinstance(e.__context__, BrokenPipeError):
-            _let_go_of_output()
-            sys.exit(0)
+            exit_stopped(stops[0])
+        if output.failure is not None and output.failure in _chain(e):
+            _exit_without_output(output.failure)
         if debug or not isinstance(e, Exception):
             raise
         _say(_message(e))
@@ -54,19 +41,13 @@ def run() -> None:
         sys.exit(MISSING if is_transient else NEEDS_A_PERSON)
 
 
-def _stop(stops: list[Stopped], signum: int) -> None:
-    stops.append(Stopped(signum))
-    signal.alarm(GRACE_SECONDS)
-    raise stops[-1]
-
-
-def _exit_stopped(stopped: Stopped) -> None:
-    """Exit without waiting for threads: what is on disk is whole, and a library's thread may never end."""
-    _say("stopped; nothing that was committed is lost, run again to continue")
-    with suppress(OSError):
-        sys.stdout.flush()
-    atexit._run_exitfuncs()  # noqa: SLF001 (there is no other way to exit with them and without the threads)
-    os._exit(SIGNALLED + stopped.signum)
+def _exit_without_output(failure: OSError) -> NoReturn:
+    """Exit with 0 if whoever read us has had enough."""
+    failure.with_traceback(None)  # lest it keeps an engine alive until the very end, which complains of that
+    if isinstance(failure, BrokenPipeError):
+        sys.exit(0)
+    _say(f"error: the output cannot be written: {failure.strerror}")
+    sys.exit(NEEDS_A_PERSON)
 
 
 def _message(error: Exception) -> str:
@@ -91,8 +72,3 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _say(line: str) -> None:
     sys.stderr.write(line + "\n")
-
-
-def _let_go_of_output() -> None:
-    """Let what is still to be printed go nowhere: whoever read us has had enough."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -19,9 +19,9 @@ to standard output, errors and events (`--debug`) to standard error.
 | 0 | done |
 | 1 | done, but a check failed or something could not be had; or try again later |
 | 2 | nothing more can be done until a person changes something; the message says what |
-| 130, 143 | stopped by Ctrl-C or SIGTERM; what was committed stays, run again to continue |
+| 129, 130, 143 | stopped by SIGHUP (its terminal was closed), Ctrl-C or SIGTERM; what was committed stays, run again to continue |
 
-`stream` and `replay` run until they are stopped, so Ctrl-C and SIGTERM end them with 0.
+`stream` and `replay` run until they are stopped, so all three end them with 0.
 """
 WORDS = {str: "text", int: "number", float: "number", Path: "path"}
 

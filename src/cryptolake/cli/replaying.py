@@ -72,7 +72,7 @@ def replay(
     debug: Debug = False,
 ) -> None:
     """Serve recorded prices, sentiment and trades as CoinGecko, Alternative.me and the venues do, until stopped."""
-    from cryptolake.cli.main import Stopped
+    from cryptolake.cli.stopping import Stopped
     from cryptolake.demo import open_replay, open_venues
 
     tape, pace = _tape(from_lake, instruments, start, end), _speed(speed)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from threading import Event, Thread
+from contextlib import ExitStack, suppress
+from threading import Thread
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -29,26 +27,6 @@ if TYPE_CHECKING:
     from cryptolake.capture.snapshot import Snapshot
 
 
-@contextmanager
-def stopping() -> Iterator[Event]:
-    """Yield what the first Ctrl-C or SIGTERM sets; the second one stops at once, as it does other commands."""
-    stop = Event()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def ask(_: int, __: object) -> None:
-        stop.set()
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    for number in before:
-        signal.signal(number, ask)
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def stream(
     instruments: Instruments = None,
     for_: Annotated[
@@ -67,6 +45,7 @@ def stream(
 ) -> None:
     """Capture every trade of the chosen instruments, live, until stopped; what is missed is known and fetched."""
     from cryptolake.cli import live
+    from cryptolake.cli.stopping import stopping
     from cryptolake.clock import Clock
     from cryptolake.wiring import instruments_of, open_capture, open_lake, open_metrics
 
@@ -89,7 +68,8 @@ def stream(
             live.served(metrics.url, as_json=json)
         with open_capture(settings, clock, lake, wanted, tell) as capture:
             last = capture.run(stop, seconds)
-    live.summary(last, as_json=json)
+    with suppress(BrokenPipeError, SystemExit):  # rich exits where nobody reads
+        live.summary(last, as_json=json)
     raise typer.Exit(int(bool(last.landing.spool_blocks)))
 
 
