@@ -175,14 +175,15 @@ def test_a_metadata_file_that_is_gone_is_named(small):
         ["ingest"],
         ["maintain"],
     ):
-        assert_explained(small(*command), "a file of the lake is gone", ".metadata.json")
+        assert_explained(small(*command), "a file of bronze.", " is gone", ".metadata.json")
 
 
 def test_a_data_file_that_is_gone_is_named(small):
     """Other tables can still be read."""
     [data] = small.home.glob("warehouse/bronze/fear_greed-*/data")
     shutil.rmtree(data)
-    assert_explained(small("query", "select * from bronze.fear_greed"), ".parquet")
+    said = small("query", "select * from bronze.fear_greed")
+    assert_explained(said, "a file of bronze.fear_greed is gone", ".parquet", "restore it from a backup")
     assert small("query", "select * from bronze.rejects").status == 0
 
 

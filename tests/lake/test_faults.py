@@ -18,10 +18,11 @@ import pytest
 from pyiceberg.exceptions import CommitStateUnknownException, ServiceUnavailableError, UnauthorizedError
 
 from cryptolake.clock import Clock
-from cryptolake.errors import LakeError
+from cryptolake.errors import LakeError, QueryError
 from cryptolake.lake import Lake
 from cryptolake.lake.catalog import local_catalog
 from cryptolake.lake.faults import explained, may_pass
+from cryptolake.serving.query import answer
 from tests.lake.shapes import CONTRACTS, NOON, PRICES, TRADES, held, open_lake, prices, snapshots_of, trades
 
 IDS = "select trade_id from bronze.trades order by 1"
@@ -262,7 +263,7 @@ def test_a_missing_or_damaged_file_is_a_clear_error_of_its_table_only(lake: Lake
         spoilt = spoil(whole)
         file.unlink() if spoilt is None else file.write_bytes(spoilt)
         message = (
-            "a file of the lake is gone .*restore it from a backup"
+            r"a file of bronze\.trades is gone .*restore it from a backup"
             if spoilt is None
             else r"a file of (bronze\.trades|the lake) is damaged .*restore it from a backup"
         )
@@ -275,6 +276,51 @@ def test_a_missing_or_damaged_file_is_a_clear_error_of_its_table_only(lake: Lake
                 later.merge(TRADES.name, trades([1]))
         file.write_bytes(whole)
         assert (fault, held(lake, IDS)) == (fault, [(1,)])
+
+
+def spoil_the_dictionary(file: Path) -> None:
+    """Overwrite where DuckDB takes it for a damaged file and does not say which."""
+    import pyarrow.parquet as pq
+
+    column = pq.ParquetFile(file).metadata.row_group(0).column(0)
+    whole, start = file.read_bytes(), column.dictionary_page_offset
+    end = column.data_page_offset + 2
+    file.write_bytes(whole[:start] + b"\xff" * (end - start) + whole[end:])
+
+
+def data_file(lake: Lake, name: str) -> Path:
+    """Return the one data file of a table."""
+    return next(Path(lake.table(name).location().removeprefix("file://")).glob("data/**/*.parquet"))
+
+
+def test_a_file_damaged_in_its_middle_is_named_with_its_table_and_what_brings_it_back(lake: Lake) -> None:
+    """The engine names no file, so the tables of the statement are looked through; silver can be built anew."""
+    for name, rows in ((PRICES.name, prices("bitcoin", [0])), (TRADES.name, trades([1]))):
+        lake.ensure(name)
+        lake.merge(name, rows)
+    file = data_file(lake, PRICES.name)
+    spoil_the_dictionary(file)
+    with open_lake(Path(lake.place.removeprefix("file://")).parent) as later, later.reader() as reader:
+        with pytest.raises(LakeError) as raised:
+            reader.rows("select * from bronze.trades, silver.prices")
+        with pytest.raises(QueryError) as asked, answer(reader, "select * from silver.prices") as batches:
+            batches.read_all()
+    for said in (str(raised.value), str(asked.value)):
+        assert said.startswith(f"a file of silver.prices is damaged ({file}: ")
+        assert "restore it from a backup, or run `cryptolake transform --full-refresh`" in said
+
+
+def test_maintenance_names_the_damaged_file(lake: Lake) -> None:
+    """Compaction reads files that no query may have read; bronze can only be restored."""
+    lake.ensure(TRADES.name)
+    for n in range(4):
+        lake.append(TRADES.name, trades([n]))
+    file = data_file(lake, TRADES.name)
+    spoil_the_dictionary(file)
+    with pytest.raises(LakeError) as raised:
+        lake.maintain(orphans_older_than_seconds=0, dry_run=False)
+    assert str(raised.value).startswith(f"a file of bronze.trades is damaged ({file}: ")
+    assert str(raised.value).endswith("restore it from a backup.")
 
 
 @pytest.mark.parametrize(

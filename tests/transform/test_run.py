@@ -72,6 +72,57 @@ def test_one_runner_serves_many_lakes(tmp_path: Path, market: Market):
         ]
 
 
+def parquet_of(market: Market, name: str) -> Path:
+    return next(Path(market.lake.table(name).location().removeprefix("file://")).glob("data/**/*.parquet"))
+
+
+def spoil(file: Path) -> None:
+    """Overwrite the middle of a file, behind its first bytes and before its footer."""
+    whole = file.read_bytes()
+    file.write_bytes(whole[:4] + b"\xff" * 200 + whole[204:])
+
+
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_a_lost_file_of_bronze_is_named_with_its_table(market: Market, is_gone: bool):
+    """Nothing can build bronze anew: the message says to restore the file."""
+    market.says("bitcoin", {0: 1.0})
+    market.runs()
+    file = parquet_of(market, "bronze.historical_prices")
+    file.unlink() if is_gone else spoil(file)
+    what = "gone" if is_gone else "damaged"
+
+    with pytest.raises(
+        OperatorError, match=rf"a file of bronze\.historical_prices is {what} \(.*{file.name}.*backup\.$"
+    ):
+        market_of_a_new_process(market).runs(full_refresh=True)
+
+
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_a_lost_file_of_silver_is_mended_by_building_all_anew(market: Market, is_gone: bool):
+    """What the message advises works, and a model that reads the lost table without building it says what is lost."""
+    market.says("bitcoin", {0: 1.0})
+    market.runs()
+    held = market.rows("select * exclude (_processed_at) from silver.daily_prices")
+    file = parquet_of(market, "silver.daily_prices")
+    file.unlink() if is_gone else spoil(file)
+    what = "gone" if is_gone else "damaged"
+
+    with pytest.raises(OperatorError, match=rf"a file of silver\.daily_prices is {what} \(.*--full-refresh"):
+        market_of_a_new_process(market).runs(select=["dim_coins"], full_refresh=True)
+    market_of_a_new_process(market).runs(full_refresh=True)
+
+    assert market.rows("select * exclude (_processed_at) from silver.daily_prices") == held
+
+
+def market_of_a_new_process(market: Market) -> Market:
+    """Let dbt forget what it saw of the lake, as in a process of its own."""
+    from cryptolake.transform import iceberg_plugin
+
+    for plugin in iceberg_plugin._plugins:
+        plugin._seen.clear()
+    return market
+
+
 def test_a_selection_runs_the_models_it_names(market: Market):
     """The selection syntax is that of dbt."""
     market.says("bitcoin", {0: 1.0})

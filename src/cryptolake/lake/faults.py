@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cryptolake.errors import LakeError
+from cryptolake.lake.lost import GONE, damaged, explanation, is_lost
 
-DAMAGED_PARQUET = (
-    "magic bytes",
-    "too small to be a Parquet file",
-    "don't know what type",
-    "TProtocol",
-    "ecompression fail",
-)
+if TYPE_CHECKING:
+    from pyiceberg.table import Table
 
 
 @contextmanager
-def explained(place: str, table: str = "the lake") -> Iterator[None]:
-    """Raise storage and catalog failures inside the block, about *table*, as `LakeError`; *place* is the warehouse."""
+def explained(
+    place: str, table: str = "the lake", among: Callable[[], Iterable[Table]] = tuple
+) -> Iterator[None]:
+    """
+    Raise storage and catalog failures inside the block, about *table*, as `LakeError`; *place* is the warehouse.
+
+    A file that is gone or damaged is looked for *among* tables, where the engine does not name it.
+    """
     import duckdb
     from pyiceberg.exceptions import RESTError, ValidationError
     from sqlalchemy.exc import DBAPIError
@@ -34,18 +37,20 @@ def explained(place: str, table: str = "the lake") -> Iterator[None]:
         said = f"{type(e).__name__}: {_first_line(e)}"
         raise LakeError(f"the catalog of the lake at {place} failed: {said}") from e
     except OSError as e:
+        if e.errno == errno.ENOENT or any(sign in str(e) for sign in GONE):
+            raise LakeError(explanation(str(e), table, among)) from e
         raise LakeError(_storage_message(e.errno, str(e), place)) from e
-    except duckdb.IOException as e:
-        raise LakeError(_storage_message(None, _first_line(e), place)) from e
     except (
         ValidationError,
         UnicodeDecodeError,
         EOFError,
     ) as e:  # what PyIceberg says of JSON and Avro it cannot read
-        raise LakeError(_damaged(table, _first_line(e))) from e
+        raise LakeError(damaged(table, _first_line(e))) from e
     except duckdb.Error as e:
-        if any(sign in str(e) for sign in DAMAGED_PARQUET):
-            raise LakeError(_damaged(table, _first_line(e))) from e
+        if is_lost(said := _first_line(e)):
+            raise LakeError(explanation(said, table, among)) from e
+        if isinstance(e, duckdb.IOException):
+            raise LakeError(_storage_message(None, said, place)) from e
         raise
 
 
@@ -96,13 +101,7 @@ def _storage_message(number: int | None, said: str, place: str) -> str:
         or "Read-only" in said
     ):
         return f"the lake at {place} cannot be written ({said}); check the folder's owner and permissions, or set another `home`."
-    if number == errno.ENOENT or "No such file" in said or "No files found" in said:
-        return f"a file of the lake is gone ({said}); restore it from a backup, or rebuild the table it belongs to."
     return f"the storage of the lake at {place} failed: {said}"
-
-
-def _damaged(table: str, said: str) -> str:
-    return f"a file of {table} is damaged ({said}); restore it from a backup, or rebuild the table it belongs to."
 
 
 def _first_line(e: Exception) -> str:

@@ -98,7 +98,7 @@ class Lake:
 
     def exists(self, name: str) -> bool:
         """Say whether the catalog has the table *name*."""
-        with explained(self.place):
+        with explained(self.place, name):
             return self.catalog.table_exists(name)
 
     def table(self, name: str) -> Table:
@@ -289,7 +289,7 @@ class Lake:
     def expose(self, connection: duckdb.DuckDBPyConnection, name: str) -> Table:
         """Make `layer.table` on *connection* a view of the current rows of the table *name*, and return it."""
         table = self.table(name)
-        with explained(self.place, name):
+        with explained(self.place, name, lambda: [table]):
             create_view(connection, table, self.planned)
         return table
 
@@ -297,7 +297,7 @@ class Lake:
         self, connection: duckdb.DuckDBPyConnection, table: Table, view: str, within: str | None
     ) -> None:
         """Make *view* on *connection* from the files of *table* that may hold rows *within* a PyIceberg row filter."""
-        with explained(self.place, ".".join(table.name())):
+        with explained(self.place, ".".join(table.name()), lambda: [table]):
             create_narrow_view(connection, table, view, within)
 
     def stamp_after(self, table: Table, column: str, after: datetime, rows: int) -> int | None:
@@ -338,7 +338,7 @@ class Lake:
         for tried in range(COMMIT_TRIES):
             table = self.table(name)
             try:
-                with explained(self.place, name):
+                with explained(self.place, name, lambda: [self.table(name)]):
                     return attempt(table)
             except (CommitFailedException, ValidationException) as e:
                 log.info("commit.conflict", table=name, tried=tried + 1, reason=str(e))

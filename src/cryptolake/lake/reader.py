@@ -144,7 +144,7 @@ class Reader:
         if self._seen.get(name) == table.metadata_location:
             return
         snapshot_id = None if self._moment is None else snapshot_at(table, self._moment)
-        with explained(self._lake.place, name):
+        with explained(self._lake.place, name, lambda: [table]):
             create_view(
                 self.connection,
                 table,
@@ -164,13 +164,18 @@ class Reader:
         plain = sql.replace('"', "").lower()
         return [reason for name, reason in sorted(self.expired.items()) if name in plain]
 
+    def tables_in(self, sql: str) -> list[Table]:
+        """Return the tables that *sql* names, by the text alone."""
+        plain = sql.replace('"', "").lower()
+        return [self._lake.table(name) for name in self.names if name in plain]
+
     @contextmanager
     def _answering(self, sql: str) -> Iterator[None]:
         """Raise what a query over a table that cannot be read ends in as the `LakeError` that says why."""
         import duckdb
 
         try:
-            with explained(self._lake.place):
+            with explained(self._lake.place, among=lambda: self.tables_in(sql)):
                 yield
         except duckdb.CatalogException as e:
             for reason in self.why_unreadable(sql):

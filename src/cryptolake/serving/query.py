@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from cryptolake.errors import QueryError
+from cryptolake.lake.lost import explanation, is_lost
 from cryptolake.lake.scan import local_path
 
 if TYPE_CHECKING:
@@ -45,11 +46,13 @@ def answer(reader: Reader, sql: str, *, limit: int | None = None) -> Iterator[pa
         result = reader.connection.sql(sql.strip().rstrip(";"))
         yield (result if limit is None else result.limit(limit)).to_arrow_reader(BATCH_ROWS)
     except duckdb.Error as e:
-        raise QueryError(_explained(reader, str(e))) from e
+        raise QueryError(_explained(reader, sql, str(e))) from e
     except OSError as e:
         if e.errno is not None:
             raise
-        raise QueryError(_explained(reader, str(e))) from e  # Arrow's word for DuckDB's failure on the way
+        raise QueryError(
+            _explained(reader, sql, str(e))
+        ) from e  # Arrow's word for DuckDB's failure on the way
 
 
 def refuse_writing(reader: Reader, sql: str) -> None:
@@ -115,7 +118,9 @@ def _confine(reader: Reader) -> None:
     connection.execute("set lock_configuration = true")
 
 
-def _explained(reader: Reader, said: str) -> str:
+def _explained(reader: Reader, sql: str, said: str) -> str:
+    if is_lost(said):
+        return explanation(said, among=lambda: reader.tables_in(sql))
     if "disabled by configuration" in said or "Permission Error" in said:
         return f"`query` reads the tables of the lake and no other files: {said}"
     if "does not exist" in said and "Table" in said:

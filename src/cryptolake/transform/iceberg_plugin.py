@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.compute as pc
 from dbt.adapters.duckdb.plugins import BasePlugin
 
-from cryptolake.errors import CryptoLakeError, OperatorError
+from cryptolake.errors import CryptoLakeError, LakeError, OperatorError
 from cryptolake.lake.commit import EPOCH, processed_by, stamp_of
 from cryptolake.transform.narrowing import Narrowing, stamp_text
 
@@ -38,15 +38,18 @@ class Session:
     One dbt run: the *lake* it works on, the *tables* of it as dbt sees them, and what came of it.
 
     *inputs* has the tables that each model reads, *up_to* the stamps up to which inputs are taken that have more
-    than is good for the memory.
+    than is good for the memory. With *full*, models are built from all of their inputs.
     """
 
     lake: Lake
     tables: dict[str, Table]
     inputs: Mapping[str, Sequence[str]]
     up_to: Mapping[str, int]
+    full: bool
     committed: dict[str, Committed] = field(default_factory=dict)
     failed: dict[str, CryptoLakeError] = field(default_factory=dict)
+    unreadable: dict[str, LakeError] = field(default_factory=dict)
+    """Tables that lost a file and have no view, since this run builds them anew; none once they are built."""
 
     @property
     def is_small(self) -> bool:
@@ -100,7 +103,7 @@ def serving(
     *trades_at_once* are taken.
     """
     tables = {name: lake.ensure(name) for name in names}
-    session = Session(lake, tables, inputs, _up_to(lake, tables, inputs, trades_at_once, full=full))
+    session = Session(lake, tables, inputs, _up_to(lake, tables, inputs, trades_at_once, full=full), full)
     _sessions.append(session)
     try:
         for plugin in _plugins:  # dbt keeps its connection from an earlier run
@@ -157,11 +160,19 @@ class Plugin(BasePlugin):
         cursor.execute("set threads = 1" if session.is_small else "reset threads")
         for name, table in list(session.tables.items()):
             if self._seen.get(name) != table.metadata_location:
-                self._expose(session, cursor, name)
+                try:
+                    self._expose(session, cursor, name)
+                except LakeError as e:
+                    if not (session.full and name in session.inputs):
+                        raise
+                    session.unreadable[name] = e
+                    self._seen.pop(name, None)
+                    cursor.execute(f"drop view if exists {name}")  # of an earlier run: not for others to read
 
     def _expose(self, session: Session, cursor: duckdb.DuckDBPyConnection, name: str) -> None:
         session.tables[name] = table = session.lake.expose(cursor, name)
         self._seen[name] = table.metadata_location
+        session.unreadable.pop(name, None)
 
     def store(self, target_config: TargetConfig) -> None:
         """Merge what a model selects into its table, then show the table as it is now."""

@@ -18,6 +18,7 @@ from msgspec import to_builtins
 
 from cryptolake.errors import CommitConflictError, OperatorError, TransformBusyError
 from cryptolake.lake.faults import disk_is_full
+from cryptolake.lake.lost import explanation, is_lost
 from cryptolake.transform.instruments import declared_instruments
 
 if TYPE_CHECKING:
@@ -179,16 +180,19 @@ class Transform:
         for failure in session.failed.values():
             raise failure
         if error is not None:
-            raise _refusal(error, manifest) from error
+            refusal = _refusal(error, manifest)
+            raise refusal from (error.__cause__ if refusal is error else error)
         if not success:
-            raise self._failure(cast("RunExecutionResult", result))
+            raise self._failure(cast("RunExecutionResult", result), session)
         runs = [_model_run(r, session.committed) for r in cast("RunExecutionResult", result).results]
         return runs, bool(session.up_to) and any(r.name == "trades" for r in runs)
 
-    def _failure(self, result: RunExecutionResult) -> OperatorError:
+    def _failure(self, result: RunExecutionResult, session: Session) -> OperatorError:
+        for lost in session.unreadable.values():
+            return lost
         failed = [r for r in result.results if r.status in {"error", "fail"}]
         said = "; ".join(
-            f"{r.node.resource_type} {r.node.name} failed: {_one_line(r.message)}" for r in failed
+            f"{r.node.resource_type} {r.node.name} failed: {_explained(r, session)}" for r in failed
         )
         is_full = "No space left" in said
         return OperatorError(f"{disk_is_full(str(self._target_path))} ({said})" if is_full else said)
@@ -293,7 +297,20 @@ def _refusal(error: BaseException, manifest: Manifest) -> BaseException:
         models = sorted((n.schema, n.name) for n in manifest.nodes.values() if n.resource_type == "model")
         known = ", ".join(name for _, name in models)
         return OperatorError(f"{_one_line(error).removeprefix('Compilation Error ')}; the models are {known}")
-    return error if isinstance(error, KeyboardInterrupt) else OperatorError(f"dbt: {_one_line(error)}")
+    return (
+        error
+        if isinstance(error, KeyboardInterrupt | OperatorError)
+        else OperatorError(f"dbt: {_one_line(error)}")
+    )
+
+
+def _explained(result: Any, session: Session) -> str:
+    """Return why a node failed; a file that is gone or damaged is one of what it reads."""
+    said, name = _one_line(result.message), f"{result.node.schema}.{result.node.name}"
+    if not is_lost(said):
+        return said
+    read = [*session.inputs[name], name] if name in session.inputs else session.tables
+    return explanation(said, among=lambda: [session.tables[table] for table in read])
 
 
 def _one_line(said: object) -> str:
