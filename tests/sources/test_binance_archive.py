@@ -205,12 +205,26 @@ def test_a_wrong_checksum_is_fetched_again():
     assert [path for path, _ in answers.requests] == [f"{PATH}.CHECKSUM", PATH] * 2
 
 
-@pytest.mark.parametrize("promised", [checksum(b"something else"), b"", b"<html>", b"\xff\xfe"])
-def test_a_checksum_that_is_wrong_twice_is_refused_with_what_to_do(promised: bytes):
+@pytest.mark.parametrize("promised", [b"", b"<html>", b"\xff\xfe", b"z" * 64])
+def test_a_checksum_file_that_has_no_checksum_is_named(promised: bytes):
+    """What cannot be read promised nothing, so the file itself is not blamed."""
+    answers = Answers("binance", files={PATH: [zipped(line(7))], f"{PATH}.CHECKSUM": [promised]})
+    with pytest.raises(
+        SourceRefusedError,
+        match=r"the archive's checksum file \S+\.CHECKSUM of binance cannot be read, twice.*run again when",
+    ):
+        day(answers)
+    assert len(answers.requests) == 4
+
+
+def test_a_checksum_that_is_wrong_twice_is_refused_with_what_to_do():
     """Nothing of such a file is kept."""
-    body = zipped(line(7))
+    body, promised = zipped(line(7)), checksum(b"something else")
     answers = Answers("binance", files={PATH: [body], f"{PATH}.CHECKSUM": [promised]})
-    with pytest.raises(SourceRefusedError, match=r"does not match its checksum, twice.*by REST"):
+    with pytest.raises(
+        SourceRefusedError,
+        match=r"does not match its checksum, twice.*kept; run again when the archive was mended$",
+    ):
         day(answers)
     assert len(answers.requests) == 4
 

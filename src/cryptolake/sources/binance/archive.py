@@ -8,6 +8,7 @@ since; a header row is there or not.
 from __future__ import annotations
 
 import random
+import re
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ PIECE_BYTES = 32 << 20
 
 _NOT_FOUND = 404
 _ATTEMPTS = 2
-_SHA256_DIGITS = 64
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 log = structlog.get_logger(__name__)
 
@@ -76,29 +77,35 @@ def pieces(
         except (zipfile.BadZipFile, ValueError, EOFError) as broken:
             raise SourceRefusedError(
                 f"binance's archive file {path} is not a zip of one CSV, though its checksum is right ({broken}); "
-                "fetch these days by REST"
+                "run again when the archive was mended"
             ) from broken
 
 
 def _fetch(files: PoliteClient, path: str, file: IO[bytes]) -> None:
     """Download *path* into *file* until its checksum is right, twice at most."""
-    expected = found = ""
+    expected: str | None = None
+    found = ""
     for attempt in range(_ATTEMPTS):
         expected = files.get(f"{path}.CHECKSUM", {}, lambda body, _: _checksum(body))
         found = files.download(path, file)
         if found == expected:
             return
         log.warning("archive.checksum_wrong", path=path, attempt=attempt + 1, expected=expected, found=found)
+    if expected is None:
+        raise SourceRefusedError(
+            f"the archive's checksum file {path}.CHECKSUM of binance cannot be read, twice: it has no SHA-256. "
+            f"Nothing of {path} was kept; run again when the archive was mended"
+        )
     raise SourceRefusedError(
         f"binance's archive file {path} does not match its checksum, twice: {expected} was promised, "
-        f"{found} came. Nothing of it was kept; fetch these days by REST, or try again when it was replaced"
+        f"{found} came. Nothing of it was kept; run again when the archive was mended"
     )
 
 
-def _checksum(body: bytes) -> str:
-    """Return the digest of a file as `sha256sum` writes it; what is no digest never matches."""
+def _checksum(body: bytes) -> str | None:
+    """Return the digest of a file as `sha256sum` writes it; None where there is none, which never matches."""
     digest = body.decode("ascii", "replace").split(maxsplit=1)[:1]
-    return digest[0].lower() if digest and len(digest[0]) == _SHA256_DIGITS else "no checksum"
+    return digest[0].lower() if digest and _SHA256.fullmatch(digest[0]) else None
 
 
 def _parsed(stream: IO[bytes], symbol: str, piece_bytes: int) -> Iterator[ArchivePiece]:
