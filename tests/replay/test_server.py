@@ -221,6 +221,13 @@ def test_a_fault_script_with_an_unknown_name_says_which_there_are():
         parse_faults("ok,5oo")
 
 
+@pytest.mark.parametrize("script", ["html:5", "429:-3", "429:soon", "slow:-1", "slow:inf", "ok:1"])
+def test_a_fault_script_with_an_argument_that_makes_no_sense_is_refused(script: str):
+    """An argument is seconds, of those that take one."""
+    with pytest.raises(ConfigError, match=f"no fault '{script}'"):
+        parse_faults(script)
+
+
 def test_the_server_remembers_what_was_asked(replay: ReplayServer):
     """Tests can see that only what was missing was asked for."""
     get(replay, "/fng/", limit=3)

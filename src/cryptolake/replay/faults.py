@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from cryptolake.errors import ConfigError
@@ -116,10 +117,19 @@ def parse_faults(script: str) -> list[Fault | None]:
 
 
 def _fault(name: str, argument: str) -> Fault | None:
-    if name == "ok":
+    if name == "ok" and not argument:
         return None
     if name == "slow":
-        return slow(float(argument))
+        return slow(_seconds(argument))
     if name == "429" and argument:
+        _seconds(argument)
         return too_many_requests(argument)
+    if argument:
+        raise ValueError(argument)
     return _BY_NAME[name]()
+
+
+def _seconds(text: str) -> float:
+    if not 0 <= (seconds := float(text)) < math.inf:
+        raise ValueError(text)
+    return seconds

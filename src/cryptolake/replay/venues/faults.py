@@ -92,7 +92,7 @@ def parse_schedule(script: str, seed: int = 0) -> Schedule:
     Return the schedule that *script* names: `KIND:RATE` or `KIND:RATE:ARGUMENT`, separated by commas; `seed:N` too.
 
     Raises:
-        ConfigError: if a kind is unknown, or a number is none.
+        ConfigError: a kind is unknown or comes twice, or a number is none or out of its range.
 
     >>> parse_schedule("lost:0.001,slow:0.1:0.5,seed:7").argument("slow")
     0.5
@@ -103,21 +103,53 @@ def parse_schedule(script: str, seed: int = 0) -> Schedule:
     for part in filter(None, (part.strip() for part in script.split(","))):
         kind, _, numbers = part.partition(":")
         rate, _, argument = numbers.partition(":")
-        try:
-            if kind == "seed":
-                seed = int(rate)
-                continue
-            if kind not in KINDS or not 0 <= float(rate) <= 1:
-                raise ValueError
-            rates[kind] = float(rate)
-            if argument:
-                arguments[kind] = float(argument)
-        except ValueError as unknown:
+        if kind == "seed":
+            seed = _seed(part, numbers)
+            continue
+        if kind not in KINDS:
             raise ConfigError(
                 f"there is no fault {part!r}: write KIND:RATE or KIND:RATE:ARGUMENT with a rate from 0 to 1, "
                 f"separated by commas; kinds are {', '.join(KINDS)}, and seed:NUMBER"
-            ) from unknown
+            )
+        if kind in rates:
+            raise ConfigError(f"the fault {kind} comes twice ({part!r}); give it one rate")
+        rates[kind] = _rate(kind, rate)
+        if argument:
+            arguments[kind] = _argument(kind, argument)
     return Schedule(seed, rates, arguments)
+
+
+def _seed(part: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as wrong:
+        raise ConfigError(f"the seed must be a whole number, as in seed:7, not {part!r}") from wrong
+
+
+def _rate(kind: str, text: str) -> float:
+    rate = _number(text)
+    if not 0 <= rate <= 1:
+        raise ConfigError(
+            f"the rate of {kind} must be from 0 to 1, not {text or 'nothing'}; write {kind}:0.001"
+        )
+    return rate
+
+
+def _argument(kind: str, text: str) -> float:
+    if kind not in _DEFAULT_ARGUMENTS:
+        raise ConfigError(f"{kind} takes no argument, not {text}; write {kind}:RATE")
+    argument = _number(text)
+    if not 0 <= argument < math.inf:
+        raise ConfigError(f"the argument of {kind} must be a number from 0 on, not {text}")
+    return argument
+
+
+def _number(text: str) -> float:
+    """Read a number; what is none becomes one that no range has."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def damaged(frame: bytes, draw: float) -> bytes:
