@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 from picows import WSError, WSListener, WSMsgType, ws_create_server
+from structlog.testing import capture_logs
 
 from cryptolake.capture.connections import Allowance, Connections
 from cryptolake.capture.websocket import LARGEST_FRAME_BYTES, Connection
@@ -316,6 +317,22 @@ def test_an_address_that_cannot_be_is_tried_like_one_that_does_not_answer(url):
 
     with VenueServer.open(tape(10), waits_for=None) as server:
         asyncio.run(check(server))
+
+
+def test_a_line_that_fails_again_and_again_logs_each_reason_once_and_then_ever_more_rarely():
+    """A server that is gone must not flood the log: the first failure, a new reason, and the 2nd, 4th, 8th, … try."""
+
+    async def check(server):
+        async with connected(server, websocket_urls=("ws://host:abc", "ws://host:99999")) as (held, _):
+            line = held.groups[0].lines[0]
+            await until(lambda: line._refusals >= 7, "failed seven times")
+            return line.name
+
+    with VenueServer.open(tape(10), waits_for=None) as server, capture_logs() as logs:
+        name = asyncio.run(check(server))
+    failed = [log for log in logs if log["event"] == "connection.failed" and log["connection"] == name]
+    assert [log["tries"] for log in failed] == [1, 2, 4]
+    assert len({log["reason"] for log in failed[:2]}) == 2
 
 
 def test_connections_are_tried_no_faster_than_the_venue_allows():

@@ -65,6 +65,8 @@ class Line:
         self._failures = self._refusals = self._replaced = 0
         """Connections that did not come about, or not for long; tries since the last connection; connections that ended."""
         self._asked = self._host = ""
+        self._logged: set[str] = set()
+        """What was logged since the last connection; hosts take turns, so each reason is new but once."""
         self._traded_at, self._looked_at = float("-inf"), 0.0
 
     async def keep(self) -> None:
@@ -135,16 +137,22 @@ class Line:
                 self._failures += 1
                 self._refusals += 1
                 self.number = None
-                self.problem = f"{self._host}: {e or type(e).__name__}"
-                log.warning(
-                    "connection.failed", connection=self.name, reason=self.problem, tries=self._refusals
-                )
+                self._note_failure(f"{self._host}: {e or type(e).__name__}")
                 owner.expect(self._group)
             else:
                 self._refusals = 0
+                self._logged.clear()
                 if owner.may_connect.is_set():
                     return fresh
                 fresh.close()  # there was room when it was begun
+
+    def _note_failure(self, problem: str) -> None:
+        """Keep *problem*; log it where it is new, and of the same one the 2nd, 4th, 8th and so on of the tries."""
+        is_power_of_two = not self._refusals & (self._refusals - 1)
+        if problem not in self._logged or is_power_of_two:
+            log.warning("connection.failed", connection=self.name, reason=problem, tries=self._refusals)
+        self._logged.add(problem)
+        self.problem = problem
 
     async def _try(self) -> Connection:
         owner, symbols = self._owner, self._group.symbols
