@@ -161,6 +161,24 @@ def test_days_that_are_not_there_yet_are_refused(tmp_path):
         fill(tmp_path, server, DAYS[1], date(2026, 2, 1))
 
 
+def test_days_before_the_first_trade_are_refused_and_write_nothing(tmp_path):
+    """The message names the day of the first trade that the venue has; of a later day nothing is taken."""
+    with history() as server:
+        with pytest.raises(
+            ConfigError, match=r"binance has no trade of BTCUSDT before 2026-01-15; ask for days from"
+        ):
+            fill(tmp_path, server, date(2009, 1, 1), date(2009, 1, 2))
+        assert landed_ids(tmp_path) == []
+
+
+def test_of_days_around_the_first_trade_those_that_have_trades_are_loaded(tmp_path):
+    """A day before the first trade keeps no other from being loaded; it is told as one that is not complete."""
+    with history() as server:
+        done = fill(tmp_path, server, DAYS[0] - timedelta(days=1), DAYS[1])
+        assert landed_ids(tmp_path) == truth(server, DAYS[0], DAYS[1])
+    assert DAYS[0] - timedelta(days=1) in [*done.without, *done.incomplete]
+
+
 def test_days_the_wrong_way_round_are_refused(tmp_path):
     """A span that ends before it begins is a mistake, and nobody is asked."""
     with history(10) as server:

@@ -92,7 +92,8 @@ def backfill(
         on_progress: told after every answer.
 
     Raises:
-        ConfigError: the days are the wrong way round, or not there yet by the venue's own time.
+        ConfigError: the days are the wrong way round, not there yet by the venue's own time, or all of them
+            before its first trade.
         UnknownSymbolError: the venue has no such instrument.
         SourceRefusedError: a checksum is wrong twice, or the venue refuses to answer.
         SourceDownError: the venue does not answer; run it again, and it goes on from here.
@@ -161,6 +162,7 @@ class _Backfill:
         wanted = [day for day in days if not known[day].is_settled]
         skipped = self._days_done = len(days) - len(wanted)
         if first in wanted:  # before all else, so that a day is whole as soon as the next is there
+            self._refuse_before_first_trade(first, last)
             self._load_edge(first, first - ONE_DAY)
         unread = self._load(wanted)
         if last in wanted and last < newest:
@@ -255,6 +257,21 @@ class _Backfill:
         if piece is not None:
             self._taken.begin()
             self._taken.take_piece(piece)
+
+    def _refuse_before_first_trade(self, first: date, last: date) -> None:
+        """Raise `ConfigError` where the oldest trade that the venue has was made after *last*, and the archive has none of that day."""
+        at_us = midnight_us(first)
+        try:
+            page = next(spanned(self._history, self._symbol, at_us, at_us), None)
+        except SourceRefusedError:  # it does not tell what it has of that time
+            return
+        if page is None or page.rejects or page.trades[0].traded_at_us < midnight_us(last + ONE_DAY):
+            return
+        if self._nearest(last, is_below=True) is None:
+            oldest = utc_day(page.trades[0].traded_at_us)
+            raise ConfigError(
+                f"{self._instrument.venue} has no trade of {self._symbol} before {oldest}; ask for days from that one on"
+            )
 
     def _nearest(self, neighbour: date, *, is_below: bool) -> ArchivePiece | None:
         """Return the last trade of the archive file of *neighbour*, or the first."""
