@@ -282,3 +282,14 @@ def test_an_instrument_that_nobody_declared_is_captured_with_a_warning(tmp_path,
     [warning] = [e for e in events if e["event"] == "instrument.undeclared"]
     assert (said.status, warning["instrument"], warning["level"]) == (0, "binance:PEPEUSDT", "warning")
     assert trades(shell) == (60, 60)
+
+
+def test_a_lake_of_trades_alone_passes_its_checks(shell):
+    """Tables of prices and index that nobody ever ingested are asked for no rows; the checks left out are not told as passed."""
+    assert backfill(shell, 2, 3).status == 0
+    assert shell("transform").status == 0
+    said = shell("check", "--json")
+    assert said.status == 0, [c for c in said.json if c["status"] != "passed"]
+    names = {(c["table_name"], c["check_name"]) for c in said.json}
+    assert ("bronze.fear_greed", "exists") in names
+    assert not {("bronze.fear_greed", "row_count"), ("bronze.fear_greed", "freshness")} & names

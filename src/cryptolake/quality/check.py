@@ -7,6 +7,8 @@ from enum import StrEnum
 from math import inf
 from typing import Literal
 
+ROWS = "count(*)"
+FRESHNESS = "freshness"
 Severity = Literal["error", "warning"]
 Verdict = Literal["passed", "warning", "failed"]
 
@@ -103,3 +105,10 @@ class Check:
     value: str = ""
     stands_alone: bool = False
     offending: str | None = None
+
+    @property
+    def needs_rows(self) -> bool:
+        """Whether a table without rows breaks it: its freshness, and a least number of rows."""
+        if self.name == FRESHNESS:
+            return True
+        return self.value == ROWS and self.threshold is not None and self.threshold.verdict(0.0) == "failed"

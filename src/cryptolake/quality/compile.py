@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from cryptolake.contracts import Column, Contract
 from cryptolake.errors import ContractError
-from cryptolake.quality.check import Check, Kind, Severity, Threshold
+from cryptolake.quality.check import FRESHNESS, ROWS, Check, Kind, Severity, Threshold
 from cryptolake.quality.sql import CLOCK_SKEW, literal, unknown_placeholders
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ def _freshness(contract: Contract, sla: ServiceLevelAgreementProperty) -> Check:
     newest = f"max(case when {is_tracked}{ms} <= {{now_ms}} + {CLOCK_SKEW_MS} then {ms} end)"
     hours = HOURS[sla.unit]
     return Check(
-        *(contract.name, "freshness", column.name, "timeliness", "error", Kind.SQL),
+        *(contract.name, FRESHNESS, column.name, "timeliness", "error", Kind.SQL),
         description=f"Hours since the newest {column.name}{' of a tracked coin' if is_tracked else ''}.",
         threshold=Threshold.at_most(float(sla.value) * hours, tolerated=float(sla.valueExt or -inf) * hours),
         value=f"({{now_ms}} - {newest}) / 3600000.0",
@@ -244,17 +244,16 @@ def _rule(contract: Contract, column: str | None, rule: DataQuality) -> Check:
         rule.dimension or "conformity",
         severity,
     )
-    rows = "count(*)"
     match rule.type, rule.metric or rule.implementation:
         case "library", "rowCount":
             return Check(
-                *head, Kind.SQL, rule.description or "The number of rows.", _threshold(contract, rule), rows
+                *head, Kind.SQL, rule.description or "The number of rows.", _threshold(contract, rule), ROWS
             )
         case "custom", Kind.FLOOR.value:
-            return Check(*head, Kind.FLOOR, rule.description or "Rows never get fewer.", value=rows)
+            return Check(*head, Kind.FLOOR, rule.description or "Rows never get fewer.", value=ROWS)
         case "custom", Kind.ANOMALY.value:
             per = custom.get("per")
-            value = f"coalesce(count(*) * 1.0 / nullif(count(distinct {per}), 0), 0)" if per else rows
+            value = f"coalesce(count(*) * 1.0 / nullif(count(distinct {per}), 0), 0)" if per else ROWS
             return Check(*head, Kind.ANOMALY, rule.description or "The number of rows is usual.", value=value)
         case "sql", _ if rule.query:
             return Check(

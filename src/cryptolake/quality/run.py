@@ -4,7 +4,8 @@ Run the checks of whole layers, and keep every result.
 All figures of a table are taken in one statement. Where that fails, they are taken one by one, so that a
 check that cannot run is an `error` and hides no other. Of a table that is missing, `exists` is failed and
 every other check is an error; of one that is there but cannot be read, all but `exists` are errors. Of an
-optional table that is missing, or never had a row, nothing is checked.
+optional table that is missing, or never had a row, nothing is checked. In a lake that has trades, and that neither
+prices nor the index were ever ingested into, tables without a row are asked for neither rows nor freshness.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from cryptolake.contracts import Contract
     from cryptolake.lake import Lake, Reader
 
+TRADES = "bronze.realtime_trades"
+DAILY = ("bronze.historical_prices", "bronze.fear_greed")
 LAYERS = ("bronze", "silver", "gold")
 SHOWN_ROWS = 5
 LONGEST_TEXT = 500
@@ -69,7 +72,8 @@ def run_checks(
     contracts = [
         c for layer in layers for c in lake.contracts.values() if c.layer == layer and _is_due(lake, c)
     ]
-    checks = {c.name: compile_checks(c) for c in contracts}
+    has_trades_alone = _had_rows(lake, TRADES) and not any(_had_rows(lake, name) for name in DAILY)
+    checks = {c.name: _due(lake, c, has_trades_alone=has_trades_alone) for c in contracts}
     history = read_history(lake, reader, [check for of_table in checks.values() for check in of_table], now)
     run = _Run(lake, reader, Rendering.at(now, coins), history, frozenset(lake.tables()), run_id, now)
     results = [result for contract in contracts for result in run.of_table(contract, checks[contract.name])]
@@ -93,10 +97,21 @@ def keep_results(lake: Lake, results: Sequence[CheckResult]) -> None:
 
 def _is_due(lake: Lake, contract: Contract) -> bool:
     """Say whether there is something to check: an optional table counts once it has had rows."""
-    if not contract.is_optional:
-        return True
+    return not contract.is_optional or _had_rows(lake, contract.name)
+
+
+def _due(lake: Lake, contract: Contract, *, has_trades_alone: bool) -> tuple[Check, ...]:
+    """Return the checks to run; where nothing daily was ever ingested, a table that never had a row need not have any."""
+    checks = compile_checks(contract)
+    if not has_trades_alone or not lake.exists(contract.name) or _had_rows(lake, contract.name):
+        return checks
+    return tuple(check for check in checks if not check.needs_rows)
+
+
+def _had_rows(lake: Lake, name: str) -> bool:
+    """Say whether rows were ever committed to a table."""
     try:
-        return lake.exists(contract.name) and lake.table(contract.name).current_snapshot() is not None
+        return lake.exists(name) and lake.table(name).current_snapshot() is not None
     except LakeError:
         return True  # it is there and cannot be read, which its checks say
 
