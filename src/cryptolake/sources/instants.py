@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_US = 86_400_000_000
 _MILLISECONDS = range(10**12, 10**13)  # 2001 to 2286, thirteen digits
-MICROSECONDS = range(10**15, 10**16)  # the same years, sixteen digits
+_LEAST_US, _MOST_US = 10**15, 10**16
+MICROSECONDS = range(_LEAST_US, _MOST_US)  # the same years, sixteen digits
 _SECONDS = re.compile(r"(\d{10})(?:\.(\d+))?")
 
 
@@ -48,7 +49,7 @@ def microseconds_of_iso(text: str) -> int:
     except TypeError as nonsense:
         raise ValueError(f"the time {text!r} has no zone") from nonsense
     time_us = since.days * _DAY_US + since.seconds * 1_000_000 + since.microseconds
-    if not MICROSECONDS.start <= time_us < MICROSECONDS.stop:
+    if not _LEAST_US <= time_us < _MOST_US:
         raise ValueError(f"the time {text!r} is not of this age")
     return time_us
 
