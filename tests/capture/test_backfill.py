@@ -165,7 +165,7 @@ def test_days_before_the_first_trade_are_refused_and_write_nothing(tmp_path):
     """The message names the day of the first trade that the venue has; of a later day nothing is taken."""
     with history() as server:
         with pytest.raises(
-            ConfigError, match=r"binance has no trade of BTCUSDT before 2026-01-15; ask for days from"
+            ConfigError, match=r"binance gives no trade of BTCUSDT before 2026-01-15; ask for days from"
         ):
             fill(tmp_path, server, date(2009, 1, 1), date(2009, 1, 2))
         assert landed_ids(tmp_path) == []

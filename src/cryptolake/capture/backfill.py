@@ -270,7 +270,7 @@ class _Backfill:
         if self._nearest(last, is_below=True) is None:
             oldest = utc_day(page.trades[0].traded_at_us)
             raise ConfigError(
-                f"{self._instrument.venue} has no trade of {self._symbol} before {oldest}; ask for days from that one on"
+                f"{self._instrument.venue} gives no trade of {self._symbol} before {oldest}; ask for days from that one on"
             )
 
     def _nearest(self, neighbour: date, *, is_below: bool) -> ArchivePiece | None:

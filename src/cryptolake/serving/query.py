@@ -47,12 +47,10 @@ def answer(reader: Reader, sql: str, *, limit: int | None = None) -> Iterator[pa
         yield (result if limit is None else result.limit(limit)).to_arrow_reader(BATCH_ROWS)
     except duckdb.Error as e:
         raise QueryError(_explained(reader, sql, str(e))) from e
-    except OSError as e:
+    except OSError as e:  # without a number it is Arrow's word for DuckDB's failure on the way
         if e.errno is not None:
             raise
-        raise QueryError(
-            _explained(reader, sql, str(e))
-        ) from e  # Arrow's word for DuckDB's failure on the way
+        raise QueryError(_explained(reader, sql, str(e))) from e
 
 
 def refuse_writing(reader: Reader, sql: str) -> None:
