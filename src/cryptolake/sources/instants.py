@@ -6,6 +6,7 @@ import re
 from datetime import UTC, datetime
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_read_iso = datetime.fromisoformat
 _DAY_US = 86_400_000_000
 _MILLISECONDS = range(10**12, 10**13)  # 2001 to 2286, thirteen digits
 _LEAST_US, _MOST_US = 10**15, 10**16
@@ -43,7 +44,7 @@ def microseconds_of_iso(text: str) -> int:
 
     """
     try:
-        since = datetime.fromisoformat(text) - _EPOCH
+        since = _read_iso(text) - _EPOCH
     except ValueError as nonsense:
         raise ValueError(f"the time {text!r} is not ISO 8601") from nonsense
     except TypeError as nonsense:
