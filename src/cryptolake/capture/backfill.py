@@ -162,11 +162,12 @@ class _Backfill:
         wanted = [day for day in days if not known[day].is_settled]
         skipped = self._days_done = len(days) - len(wanted)
         if first in wanted:  # before all else, so that a day is whole as soon as the next is there
-            self._refuse_before_first_trade(first, last)
-            self._load_edge(first, first - ONE_DAY)
+            pages = self._edge(first)
+            self._refuse_before_first_trade(pages, last)
+            self._load_edge(pages, first - ONE_DAY, is_below=True)
         unread = self._load(wanted)
         if last in wanted and last < newest:
-            self._load_edge(last + ONE_DAY, last + ONE_DAY)
+            self._load_edge(self._edge(last + ONE_DAY), last + ONE_DAY, is_below=False)
         self._taken.flush()
         missing = self._close_holes(days) if wanted and self._has_coverage else 0
         known |= self._known([day for day in days if not known[day].is_complete])
@@ -241,34 +242,33 @@ class _Backfill:
             self._taken.take_page(page)
             self._tell(day)
 
-    def _load_edge(self, day: date, neighbour: date) -> None:
-        """Load the last trade before *day* begins and the first one after; from the archive of *neighbour* where REST has none."""
+    def _edge(self, day: date) -> list[TradePage]:
+        """Return the answers with the last trade before *day* begins and the first one after, as far as REST has them."""
         at_us = midnight_us(day)
-        found = 0
+        pages: list[TradePage] = []
         try:
-            for page in spanned(self._history, self._symbol, at_us, at_us):
-                self._taken.take_page(page)
-                found += len(page.trades)
+            pages.extend(
+                spanned(self._history, self._symbol, at_us, at_us)
+            )  # what came before a refusal stays
         except SourceRefusedError as e:
             log.info("backfill.edge", instrument=self._instrument.name, day=str(day), reason=str(e))
-        if found > 1:
-            return
-        piece = self._nearest(neighbour, is_below=neighbour < day)
-        if piece is not None:
+        return pages
+
+    def _load_edge(self, pages: Sequence[TradePage], neighbour: date, *, is_below: bool) -> None:
+        """Load the *pages* of an edge; where they lack a trade, the nearest one from the archive of the day *neighbour*."""
+        for page in pages:
+            self._taken.take_page(page)
+        is_whole = sum(len(page.trades) for page in pages) > 1
+        if not is_whole and (piece := self._nearest(neighbour, is_below=is_below)) is not None:
             self._taken.begin()
             self._taken.take_piece(piece)
 
-    def _refuse_before_first_trade(self, first: date, last: date) -> None:
-        """Raise `ConfigError` where the oldest trade that the venue has was made after *last*, and the archive has none of that day."""
-        at_us = midnight_us(first)
-        try:
-            page = next(spanned(self._history, self._symbol, at_us, at_us), None)
-        except SourceRefusedError:  # it does not tell what it has of that time
+    def _refuse_before_first_trade(self, pages: Sequence[TradePage], last: date) -> None:
+        """Raise `ConfigError` where the oldest trade of the first day's edge is later than *last*, of which the archive has none."""
+        if not pages or pages[0].rejects:
             return
-        if page is None or page.rejects or page.trades[0].traded_at_us < midnight_us(last + ONE_DAY):
-            return
-        if self._nearest(last, is_below=True) is None:
-            oldest = utc_day(page.trades[0].traded_at_us)
+        oldest = utc_day(pages[0].trades[0].traded_at_us)
+        if oldest > last and self._nearest(last, is_below=True) is None:
             raise ConfigError(
                 f"{self._instrument.venue} gives no trade of {self._symbol} before {oldest}; ask for days from that one on"
             )

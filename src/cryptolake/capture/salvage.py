@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -183,9 +182,7 @@ def _swap(path: Path, aside: Path) -> None:
 
 def _move(old: Path, new: Path) -> None:
     """Rename *old* in its folder, durably before anything else is renamed."""
+    from cryptolake.lake.durable_io import sync
+
     old.rename(new)
-    folder = os.open(new.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync(new.parent)
