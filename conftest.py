@@ -1,5 +1,5 @@
 """
-What holds for every test: no settings of the developer's own, and no silent skips.
+What holds for every test: no settings of the developer's own, no silent skips, no events on standard output.
 
 Also collects the examples in docstrings and documents as tests.
 """
@@ -13,6 +13,7 @@ from doctest import ELLIPSIS
 from pathlib import Path
 
 import pytest
+import structlog
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 from sybil.parsers.rest import DocTestParser
@@ -32,6 +33,7 @@ def pytest_configure() -> None:
         del os.environ[name]
     os.environ["CRYPTOLAKE_CONFIG"] = os.devnull
     os.environ["CRYPTOLAKE_HOME"] = str(Path(tempfile.gettempdir()) / "no-test-may-write-here")
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())  # a server's thread logs at any time
 
 
 @pytest.hookimpl(wrapper=True)

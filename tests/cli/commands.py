@@ -62,6 +62,7 @@ class Shell:
     def __call__(self, *arguments: str | Path, env: Mapping[str, str] | None = None) -> Said:
         """Run a command in this process."""
         before = [(number, signal.getsignal(number)) for number in STOPPING]
+        logging = structlog.get_config()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "unraisablehook", sys.unraisablehook)
             patch.setattr(sys, "argv", ["cryptolake", *map(str, arguments)])
@@ -75,7 +76,7 @@ class Shell:
             except SystemExit as e:
                 status = e.code
             finally:
-                structlog.reset_defaults()
+                structlog.configure(**logging)
                 for number, handler in before:
                     signal.signal(number, handler)
         out, err = self.captured.readouterr() if self.captured else ("", "")

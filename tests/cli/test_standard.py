@@ -39,6 +39,7 @@ def test_a_command_whose_standard_files_are_closed_does_its_work(lake_shell, red
 
 def test_an_unexpected_error_has_its_stack_in_the_log(capfd):
     """A line of JSON an event: the stack is a field of it, and absent where none was asked for."""
+    quiet = structlog.get_config()
     log_events("info")
     log = structlog.get_logger()
     try:
@@ -46,7 +47,7 @@ def test_an_unexpected_error_has_its_stack_in_the_log(capfd):
     except ZeroDivisionError:
         log.exception("unexpected", reason="by zero")
     log.error("expected", reason="by zero", exc_info=False)
-    structlog.reset_defaults()
+    structlog.configure(**quiet)
     first, second = map(json.loads, capfd.readouterr().err.splitlines())
     assert (first["level"], first["event"], first["reason"]) == ("error", "unexpected", "by zero")
     assert first["exception"].endswith("ZeroDivisionError: by zero")
