@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
 from cryptolake.errors import BadRecordError
 from cryptolake.sources.records import Trade, TradePage
+
+Item = TypeVar("Item")
 
 LARGEST_ID = 2**61
 """No venue counts so far; above it the sums that the models make of ids would leave 64 bits."""
@@ -50,23 +52,23 @@ def printed_number(raw: msgspec.Raw) -> str:
     return text
 
 
-def rising(trades: list[Trade]) -> list[Trade]:
+def trades_of(items: list[Item], trade: Callable[[Item], Trade]) -> list[Trade]:
     """
-    Return *trades* by symbol and rising id, each once.
+    Return what *trade* reads from the *items* of a frame, by symbol and rising id, each once.
 
     Raises:
         ValueError: two of them have one id and differ.
 
     """
-    if len(trades) == 1:
-        return trades
+    if len(items) == 1:
+        return [trade(items[0])]
     ordered: list[Trade] = []
-    for trade in sorted(trades, key=lambda trade: (trade.symbol, trade.trade_id)):
-        if ordered and (ordered[-1].symbol, ordered[-1].trade_id) == (trade.symbol, trade.trade_id):
-            if ordered[-1] != trade:
-                raise ValueError(f"two different trades have the id {trade.trade_id}")
+    for found in sorted(map(trade, items), key=lambda found: (found.symbol, found.trade_id)):
+        if ordered and (ordered[-1].symbol, ordered[-1].trade_id) == (found.symbol, found.trade_id):
+            if ordered[-1] != found:
+                raise ValueError(f"two different trades have the id {found.trade_id}")
             continue
-        ordered.append(trade)
+        ordered.append(found)
     return ordered
 
 

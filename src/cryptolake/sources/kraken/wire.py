@@ -61,7 +61,7 @@ def decode(frame: bytes) -> list[Trade] | Recent | Control:
     """
     try:
         said = _frame(frame)
-        trades = tape.rising([_trade(item) for item in said.data])
+        trades = tape.trades_of(said.data, _trade)
     except tape.UNREADABLE as reason:
         return _uncommon(frame, str(reason))
     return Recent(trades) if said.type == "snapshot" else trades

@@ -65,7 +65,7 @@ def decode(frame: bytes) -> list[Trade] | Control:
 
     """
     try:
-        return tape.rising([_trade(item) for item in _frame(frame).data])
+        return tape.trades_of(_frame(frame).data, _trade)
     except tape.UNREADABLE as reason:
         return _uncommon(frame, str(reason))
 
