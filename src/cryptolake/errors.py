@@ -6,6 +6,7 @@ CryptoLakeError
 │   ├── ConfigError                        a setting is missing, unknown or contradictory
 │   ├── ContractError                      a table no longer has its promised shape
 │   ├── LakeError                          the catalog or the storage cannot be used
+│   │   └── DiskFullError                  there is no room left under it, or under the spool
 │   ├── QueryError                         a statement is wrong or not allowed
 │   └── SourceRefusedError                 a vendor refuses this request, now and tomorrow
 │       ├── PlanLimitError                 the vendor's plan does not reach back that far
@@ -22,6 +23,11 @@ Catch one of the three middle classes; the leaves exist for messages and tests.
 """
 
 from __future__ import annotations
+
+import errno
+import shutil
+from pathlib import Path
+from typing import Self
 
 
 class CryptoLakeError(Exception):
@@ -42,6 +48,26 @@ class ContractError(OperatorError):
 
 class LakeError(OperatorError):
     """The catalog or the storage under it cannot be used."""
+
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+FREE_SOME_SPACE = (
+    "Nothing that was committed is lost; "
+    "free some space (`cryptolake maintain` removes files no longer needed), then run again."
+)
+
+
+class DiskFullError(LakeError):
+    """There is no room left on a disk."""
+
+    @classmethod
+    def under(cls, place: str | Path, then: str = f". {FREE_SOME_SPACE}") -> Self:
+        """Return the error of the disk under *place*, a path or the address of a folder; *then* follows its free space."""
+        folder = Path(str(place).removeprefix("file://"))
+        while not folder.is_dir():
+            folder = folder.parent
+        free = shutil.disk_usage(folder).free
+        return cls(f"the disk is full: {folder} has {free:,} bytes free{then}")
 
 
 class QueryError(OperatorError):

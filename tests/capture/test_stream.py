@@ -11,7 +11,7 @@ from threading import Event
 import pytest
 
 from cryptolake.clock import Clock
-from cryptolake.errors import OperatorError
+from cryptolake.errors import DiskFullError, OperatorError
 from cryptolake.replay import faults
 from cryptolake.replay.venues.server import VenueServer
 from cryptolake.replay.venues.tape import Tape
@@ -241,11 +241,11 @@ def test_a_disk_that_is_full_for_bars_ends_a_capture(tmp_path):
     """Trades would be next; a person is told while there is still room for them."""
 
     def refresh(_: Event):
-        raise OperatorError("the disk is full: /somewhere has 0 bytes free")
+        raise DiskFullError("the disk is full: /somewhere has 0 bytes free")
 
     with VenueServer.open(tape(600), trades_per_second=1_000, waits_for=2) as server:
         with (
-            pytest.raises(OperatorError, match="disk is full"),
+            pytest.raises(DiskFullError, match="disk is full"),
             Streaming(tmp_path, server, refresh=refresh) as streaming,
         ):
             streaming.until(lambda _: streaming.failure is not None, "ended")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +11,9 @@ from pathlib import Path
 from typing import IO
 
 from cryptolake.capture.wal import frames
-from cryptolake.errors import OperatorError
+from cryptolake.errors import NO_ROOM, DiskFullError, OperatorError
 
 LOCK = "lock"
-FULL = {errno.ENOSPC, errno.EDQUOT}
 DAMAGED = (
     "not a database",
     "malformed",
@@ -96,26 +94,22 @@ def explained(path: Path) -> Iterator[None]:
     except sqlite3.Error as e:
         said = str(e)
         if "disk is full" in said:
-            raise OperatorError(_full(path)) from e
+            raise _full(path) from e
         if any(sign in said for sign in DAMAGED):
             raise SpoolDamagedError(path, said) from e
         if "readonly" in said or "unable to open" in said:
             raise OperatorError(_unwritable(path, said)) from e
         raise OperatorError(f"the spool {path} failed: {said}. {_reassurance()}") from e
     except OSError as e:
-        if e.errno in FULL:
-            raise OperatorError(_full(path)) from e
+        if e.errno in NO_ROOM:
+            raise _full(path) from e
         if e.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
             raise OperatorError(_unwritable(path, str(e))) from e
         raise OperatorError(f"the spool {path} failed: {e}. {_reassurance()}") from e
 
 
-def _full(path: Path) -> str:
-    folder = path
-    while not folder.is_dir():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    return f"the disk is full: {folder} has {free:,} bytes free, and {path} cannot grow. {_reassurance()}"
+def _full(path: Path) -> DiskFullError:
+    return DiskFullError.under(path, f", and {path} cannot grow. {_reassurance()}")
 
 
 def _unwritable(path: Path, said: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from cryptolake.errors import CryptoLakeError
+from cryptolake.errors import CryptoLakeError, DiskFullError
 
 if TYPE_CHECKING:
     from cryptolake.capture.lander import Lander
@@ -55,10 +55,10 @@ class Refresher:
         started = self._clock.monotonic()
         try:
             self._refresh(self._stop)
+        except DiskFullError:  # nothing will land either
+            raise
         except Exception as e:
             problem = str(e) or type(e).__name__
-            if "disk is full" in problem:  # nothing will land either
-                raise
             if problem != self.problem:
                 is_expected = isinstance(e, CryptoLakeError)
                 log.warning("refresh.failed", reason=problem, exc_info=not is_expected)

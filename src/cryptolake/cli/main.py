@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -11,10 +10,9 @@ from typing import NoReturn
 from cryptolake.cli import standard
 from cryptolake.cli.events import log_events
 from cryptolake.cli.stopping import exit_stopped, heed_signals
-from cryptolake.errors import CryptoLakeError, OperatorError
+from cryptolake.errors import FREE_SOME_SPACE, NO_ROOM, CryptoLakeError, DiskFullError, OperatorError
 
 NEEDS_A_PERSON, MISSING = 2, 1
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 
 def run() -> None:
@@ -51,13 +49,9 @@ def _exit_without_output(failure: OSError) -> NoReturn:
 
 
 def _message(error: Exception) -> str:
-    if any(
-        isinstance(e, OSError) and e.errno in NO_ROOM for e in _chain(error)
-    ) and "disk is full" not in str(error):
-        return (
-            f"error: the disk is full ({error}). Nothing that was committed is lost; "
-            "free some space (`cryptolake maintain` removes files no longer needed), then run again."
-        )
+    is_out_of_room = any(isinstance(e, OSError) and e.errno in NO_ROOM for e in _chain(error))
+    if is_out_of_room and not isinstance(error, DiskFullError):
+        return f"error: the disk is full ({error}). {FREE_SOME_SPACE}"
     if isinstance(error, CryptoLakeError):
         return f"error: {error}"
     return f"error: {type(error).__name__}: {error}\nThis is not expected; `--debug` shows where it happened."

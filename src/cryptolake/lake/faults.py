@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import errno
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cryptolake.errors import LakeError
+from cryptolake.errors import NO_ROOM, DiskFullError, LakeError
 from cryptolake.lake.lost import GONE, damaged, explanation, is_lost
 
 if TYPE_CHECKING:
@@ -21,7 +19,9 @@ def explained(
     place: str, table: str = "the lake", among: Callable[[], Iterable[Table]] = tuple
 ) -> Iterator[None]:
     """
-    Raise storage and catalog failures inside the block, about *table*, as `LakeError`; *place* is the warehouse.
+    Raise storage and catalog failures inside the block, about *table*, as `LakeError`, a full disk as `DiskFullError`.
+
+    *place* is the warehouse.
 
     A file that is gone or damaged is looked for *among* tables, where the engine does not name it.
     """
@@ -32,14 +32,14 @@ def explained(
     try:
         yield
     except DBAPIError as e:
-        raise LakeError(_catalog_message(str(e.orig), place)) from e
+        raise _catalog_error(str(e.orig), place) from e
     except RESTError as e:
         said = f"{type(e).__name__}: {_first_line(e)}"
         raise LakeError(f"the catalog of the lake at {place} failed: {said}") from e
     except OSError as e:
         if e.errno == errno.ENOENT or any(sign in str(e) for sign in GONE):
             raise LakeError(explanation(str(e), table, among)) from e
-        raise LakeError(_storage_message(e.errno, str(e), place)) from e
+        raise _storage_error(e.errno, str(e), place) from e
     except (
         ValidationError,
         UnicodeDecodeError,
@@ -50,7 +50,7 @@ def explained(
         if is_lost(said := _first_line(e)):
             raise LakeError(explanation(said, table, among)) from e
         if isinstance(e, duckdb.IOException):
-            raise LakeError(_storage_message(None, said, place)) from e
+            raise _storage_error(None, said, place) from e
         raise
 
 
@@ -64,7 +64,7 @@ def may_pass(e: LakeError) -> bool:
     )
 
     cause = e.__cause__
-    if "disk is full" in str(e):
+    if isinstance(e, DiskFullError):
         return False
     if isinstance(cause, OSError):
         return cause.errno is None or isinstance(cause, ConnectionError | TimeoutError)
@@ -75,9 +75,13 @@ def may_pass(e: LakeError) -> bool:
     return any(sign in str(cause) for sign in ("locked", "onnect", "imeout", "timed out"))
 
 
-def _catalog_message(said: str, place: str) -> str:
+def _catalog_error(said: str, place: str) -> LakeError:
     if "disk is full" in said:
-        return disk_is_full(place)
+        return DiskFullError.under(place)
+    return LakeError(_catalog_message(said, place))
+
+
+def _catalog_message(said: str, place: str) -> str:
     if "locked" in said:
         return f"the catalog is locked by another process ({said}); wait until it is done, then run again. Nothing was lost."
     if "not a database" in said or "malformed" in said:
@@ -90,9 +94,13 @@ def _catalog_message(said: str, place: str) -> str:
     return f"the catalog of the lake at {place} failed: {said}"
 
 
+def _storage_error(number: int | None, said: str, place: str) -> LakeError:
+    if number in NO_ROOM or "No space left" in said or "quota exceeded" in said:
+        return DiskFullError.under(place)
+    return LakeError(_storage_message(number, said, place))
+
+
 def _storage_message(number: int | None, said: str, place: str) -> str:
-    if number in {errno.ENOSPC, errno.EDQUOT} or "No space left" in said or "quota exceeded" in said:
-        return disk_is_full(place)
     if number == errno.EFBIG or "File too large" in said:
         return f"a file under {place} may not grow any more ({said}); raise the limit (`ulimit -f`). Nothing that was committed is lost."
     if (
@@ -106,15 +114,3 @@ def _storage_message(number: int | None, said: str, place: str) -> str:
 
 def _first_line(e: Exception) -> str:
     return " ".join(str(e).split("\n\n", maxsplit=1)[0].split())
-
-
-def disk_is_full(place: str) -> str:
-    """Return what to say of the full disk under *place*, a folder or its address."""
-    folder = Path(place.removeprefix("file://"))
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    return (
-        f"the disk is full: {folder} has {free:,} bytes free. Nothing that was committed is lost; "
-        "free some space (`cryptolake maintain` removes files no longer needed), then run again."
-    )

@@ -16,8 +16,13 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import structlog
 from msgspec import to_builtins
 
-from cryptolake.errors import CommitConflictError, OperatorError, TransformBusyError
-from cryptolake.lake.faults import disk_is_full
+from cryptolake.errors import (
+    FREE_SOME_SPACE,
+    CommitConflictError,
+    DiskFullError,
+    OperatorError,
+    TransformBusyError,
+)
 from cryptolake.lake.lost import explanation, is_lost
 from cryptolake.transform.instruments import declared_instruments
 
@@ -194,8 +199,9 @@ class Transform:
         said = "; ".join(
             f"{r.node.resource_type} {r.node.name} failed: {_explained(r, session)}" for r in failed
         )
-        is_full = "No space left" in said
-        return OperatorError(f"{disk_is_full(str(self._target_path))} ({said})" if is_full else said)
+        if "No space left" in said:
+            return DiskFullError.under(self._target_path, f". {FREE_SOME_SPACE} ({said})")
+        return OperatorError(said)
 
     def _serving(
         self, lake: Lake, tables: Sequence[str], inputs: Mapping[str, Sequence[str]], *, full: bool
